@@ -1,1 +1,2 @@
+//! The outrigger command.
 fn main() {}

@@ -1,0 +1,136 @@
+//! `outrigger profile`: look at profiles and check them.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use super::options::{CatalogueOptions, profile_files};
+use crate::profile::catalogue::hint;
+use crate::profile::{Profile, SettableBy};
+
+/// Look at profiles and check them
+#[derive(Debug, Args)]
+pub struct ProfileCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the profiles that pods can ask for
+    List {
+        #[command(flatten)]
+        catalogue: CatalogueOptions,
+    },
+    /// Print a profile: its parameters, or with --yaml the document itself, to copy and change
+    Show {
+        /// The profile's name
+        name: String,
+        /// Print the document as it is
+        #[arg(long)]
+        yaml: bool,
+        #[command(flatten)]
+        catalogue: CatalogueOptions,
+    },
+    /// Check profile files as they are checked when they are loaded
+    Check {
+        /// Files or folders
+        #[arg(required = true, value_name = "FILE|DIR")]
+        paths: Vec<PathBuf>,
+    },
+}
+
+impl ProfileCommand {
+    /// Runs the command. Exit status 1: a profile is refused, or there is none of that name.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or output that cannot be written.
+    pub fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        match &self.action {
+            Action::List { catalogue } => list(catalogue, out),
+            Action::Show { name, yaml, catalogue } => show(name, *yaml, catalogue, out),
+            Action::Check { paths } => check(paths, out),
+        }
+    }
+}
+
+fn list(options: &CatalogueOptions, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let catalogue = options.load()?;
+    let width = catalogue.names().map(str::len).max().unwrap_or(0).max(4);
+    writeln!(out, "{:width$}  {:12}  {:10}  SUMMARY", "NAME", "REVISION", "SOURCE")?;
+    for entry in catalogue.iter() {
+        let profile = &entry.profile;
+        writeln!(out, "{:width$}  {:12}  {:10}  {}", profile.name, profile.revision, profile.source, profile.summary)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(name: &str, yaml: bool, options: &CatalogueOptions, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let catalogue = options.load()?;
+    let Some(entry) = catalogue.get(name) else {
+        anyhow::bail!("there is no profile {name:?}{}", hint(name, catalogue.names()));
+    };
+    if yaml {
+        out.write_all(entry.profile.text.as_bytes())?;
+    } else {
+        describe(&entry.profile, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(profile: &Profile, out: &mut dyn Write) -> anyhow::Result<()> {
+    writeln!(out, "{} ({}, revision {})\n\n{}", profile.name, profile.source, profile.revision, profile.summary)?;
+    if let Some(description) = &profile.description {
+        writeln!(out, "\n{}", description.trim_end())?;
+    }
+    writeln!(out, "\nParameters (annotation {}.outrigger.dev/NAME):", profile.name)?;
+    for parameter in &profile.parameters {
+        let mut facts = vec![parameter.expected()];
+        match (&parameter.default, parameter.required) {
+            (Some(default), _) => facts.push(format!("default {}", default.to_json())),
+            (None, true) => facts.push("required".to_owned()),
+            (None, false) => {}
+        }
+        match parameter.settable_by {
+            SettableBy::Pod => {}
+            SettableBy::Namespace => facts.push("set on the namespace".to_owned()),
+            SettableBy::Admin => facts.push("set by the administrator".to_owned()),
+        }
+        writeln!(out, "\n  {}\n      {}", parameter.kebab, facts.join("; "))?;
+        for line in parameter.description.trim_end().lines() {
+            writeln!(out, "      {line}")?;
+        }
+    }
+    Ok(())
+}
+
+fn check(paths: &[PathBuf], out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let mut refused = 0_usize;
+    let mut seen: Vec<(String, String)> = Vec::new();
+    for path in profile_files(paths)? {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{shown}: cannot be read"))?;
+        let (good, bad) = Profile::parse_all(&shown, &text);
+        for profile in good {
+            match seen.iter().find(|(name, _)| *name == profile.name) {
+                Some((_, other)) => {
+                    refused += 1;
+                    writeln!(out, "{shown}: the profile {:?} stands in {other} already", profile.name)?;
+                }
+                None => {
+                    writeln!(out, "{shown}: {} is good, revision {}", profile.name, profile.revision)?;
+                    seen.push((profile.name, shown.clone()));
+                }
+            }
+        }
+        refused += bad.len();
+        for error in bad {
+            writeln!(out, "{error}")?;
+        }
+    }
+    anyhow::ensure!(refused > 0 || !seen.is_empty(), "there is no profile in {}", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "));
+    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,102 @@
+//! What is wrong with a request for injection, told to the pod's author.
+
+use std::fmt;
+
+/// The kinds of problem, in the words of the reference. Each is one truth:
+///
+/// | code | who mends it |
+/// |---|---|
+/// | `InvalidList`, `UnknownProfile`, `UnknownKey`, `UnknownParameter`, `InvalidValue`, `NotSettable`, `MissingParameter`, `Rule` | the pod's author, in an annotation |
+/// | `Collision`, `Unsupported`, `InvalidResult` | the pod's author, in the pod's spec |
+/// | `ProfileFault` | the admin, in the profile |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Code {
+    /// `outrigger.dev/inject` is not a list of profiles.
+    InvalidList,
+    /// A profile that does not exist.
+    UnknownProfile,
+    /// An annotation below our domain that means nothing.
+    UnknownKey,
+    /// A parameter that the profile does not declare.
+    UnknownParameter,
+    /// A value outside of its grammar.
+    InvalidValue,
+    /// A parameter that only somebody else may set.
+    NotSettable,
+    /// A required parameter that nobody set.
+    MissingParameter,
+    /// A rule of the profile over several parameters does not hold.
+    Rule,
+    /// Something of that name is already there.
+    Collision,
+    /// The pod is of a kind that cannot have it.
+    Unsupported,
+    /// The pod that would come out is not valid, or would not start.
+    InvalidResult,
+    /// The profile gave something that is no part of a pod.
+    ProfileFault,
+}
+
+impl Code {
+    /// The code as written in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidList => "InvalidList",
+            Self::UnknownProfile => "UnknownProfile",
+            Self::UnknownKey => "UnknownKey",
+            Self::UnknownParameter => "UnknownParameter",
+            Self::InvalidValue => "InvalidValue",
+            Self::NotSettable => "NotSettable",
+            Self::MissingParameter => "MissingParameter",
+            Self::Rule => "Rule",
+            Self::Collision => "Collision",
+            Self::Unsupported => "Unsupported",
+            Self::InvalidResult => "InvalidResult",
+            Self::ProfileFault => "ProfileFault",
+        }
+    }
+}
+
+/// One thing that stands in the way of an injection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Its kind.
+    pub code: Code,
+    /// What to mend: an annotation's key, a path in the pod, a profile.
+    pub subject: String,
+    /// What was given, what is expected.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem.
+    pub fn new(code: Code, subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code, subject: subject.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.message)
+    }
+}
+
+/// All problems in one message, as the person who applied the pod reads it.
+pub fn message(problems: &[Problem]) -> String {
+    match problems {
+        [only] => format!("outrigger: {only}"),
+        _ => {
+            let mut text = format!("outrigger: {} problems:", problems.len());
+            for problem in problems {
+                text.push_str("\n  - ");
+                text.push_str(&problem.to_string());
+            }
+            text
+        }
+    }
+}
+
+/// Text from a pod, safe to show: control and direction characters are escaped and the length is bounded.
+pub fn shown(text: &str) -> String {
+    crate::profile::parameter::shown(text)
+}

@@ -1,0 +1,166 @@
+//! The catalogue: every profile that a pod may ask for, by name, with the admin's defaults.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::compile::Profile;
+use super::document::{ProfileError, ProfileProblem};
+use super::parameter::{self, Value};
+
+/// The profiles that are compiled into the binary.
+const BUILT_IN: [&str; 6] = [
+    include_str!("../../profiles/envoy-egress.yaml"),
+    include_str!("../../profiles/envoy-tls.yaml"),
+    include_str!("../../profiles/fluentd.yaml"),
+    include_str!("../../profiles/log-tail.yaml"),
+    include_str!("../../profiles/shared-volume.yaml"),
+    include_str!("../../profiles/wait-for.yaml"),
+];
+
+/// Profiles by name. Immutable: a change is a new catalogue.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// A profile and what the admin set for it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The profile.
+    pub profile: Arc<Profile>,
+    /// The admin's value of each parameter, in the order of declaration.
+    pub defaults: Vec<Option<Value>>,
+}
+
+/// The admin's defaults, as a file holds them.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Defaults {
+    /// By profile, by camelCase parameter.
+    #[serde(default)]
+    pub profile_defaults: IndexMap<String, IndexMap<String, Json>>,
+}
+
+/// Defaults that do not fit the profiles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogueError {
+    /// The file of the defaults.
+    pub source: String,
+    /// All that is wrong, each with its path in the file.
+    pub problems: Vec<ProfileProblem>,
+}
+
+impl fmt::Display for CatalogueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: the profile defaults are refused:", self.source)?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for CatalogueError {}
+
+impl Defaults {
+    /// Decodes the YAML text of a defaults file.
+    ///
+    /// # Errors
+    /// Text that is no YAML, or a key other than `profileDefaults`.
+    pub fn parse(source: &str, text: &str) -> Result<Self, CatalogueError> {
+        let refuse = |path: String, message: String| CatalogueError {
+            source: source.to_owned(),
+            problems: vec![ProfileProblem::new(path, message)],
+        };
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let tree: Json = serde_saphyr::from_str(text)
+            .map_err(|error| refuse(String::new(), format!("this is no YAML: {error}")))?;
+        if let Some(key) = tree.as_object().and_then(|object| object.keys().find(|key| *key != "profileDefaults")) {
+            return Err(refuse(key.clone(), "unknown key, expected \"profileDefaults\"".to_owned()));
+        }
+        serde_path_to_error::deserialize(tree)
+            .map_err(|error| refuse(error.path().to_string(), error.inner().to_string()))
+    }
+}
+
+impl Catalogue {
+    /// A catalogue of these profiles. Of two with one name the later wins: hand over the built-in ones,
+    /// then those of files, then those of the cluster.
+    pub fn new(profiles: impl IntoIterator<Item = Arc<Profile>>) -> Self {
+        let entries = profiles
+            .into_iter()
+            .map(|profile| {
+                let defaults = vec![None; profile.parameters.len()];
+                (profile.name.clone(), Entry { profile, defaults })
+            })
+            .collect();
+        Self { entries }
+    }
+
+    /// Compiles the built-in profiles.
+    ///
+    /// # Errors
+    /// A built-in profile that does not compile; the tests see to it that there is none.
+    pub fn built_in() -> Result<Vec<Arc<Profile>>, ProfileError> {
+        BUILT_IN.iter().map(|text| Profile::parse("built-in", text).map(Arc::new)).collect()
+    }
+
+    /// The same catalogue with the admin's defaults.
+    ///
+    /// # Errors
+    /// A profile or parameter that does not exist, or a value outside its grammar: all of them, each
+    /// with its path.
+    pub fn with_defaults(mut self, source: &str, defaults: &Defaults) -> Result<Self, CatalogueError> {
+        let mut problems = Vec::new();
+        for (name, values) in &defaults.profile_defaults {
+            let path = format!("profileDefaults.{name}");
+            let Some(entry) = self.entries.get_mut(name) else {
+                let hint = hint(name, self.names());
+                problems.push(ProfileProblem::new(path, format!("there is no such profile{hint}")));
+                continue;
+            };
+            for (key, value) in values {
+                let path = format!("{path}.{key}");
+                let parameters = &entry.profile.parameters;
+                let Some(index) = parameters.iter().position(|parameter| parameter.name == *key) else {
+                    let hint = hint(key, parameters.iter().map(|parameter| parameter.name.as_str()));
+                    problems.push(ProfileProblem::new(path, format!("the profile has no such parameter{hint}")));
+                    continue;
+                };
+                match parameters[index].accept(value) {
+                    Ok(value) => entry.defaults[index] = Some(value),
+                    Err(problem) => problems.push(ProfileProblem::new(path, problem.to_string())),
+                }
+            }
+        }
+        if problems.is_empty() {
+            Ok(self)
+        } else {
+            Err(CatalogueError { source: source.to_owned(), problems })
+        }
+    }
+
+    /// The profile of that name.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// All profiles, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+}
+
+/// `; did you mean "x"?`, or nothing.
+pub(crate) fn hint<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
+    parameter::nearest(given, known).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default()
+}

@@ -1,0 +1,430 @@
+//! From document to compiled profile.
+
+use k8s_openapi::api::core::v1::{
+    Container, EnvVar, HostAlias, LocalObjectReference, Volume, VolumeMount,
+};
+use serde::Deserialize;
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+use super::document::{
+    Document, HostNetwork, Match, ProfileError, ProfileProblem, Spec, Validation, Warning,
+};
+use super::expression::{Expression, Names, Reads};
+use super::parameter::{self, Parameter, Value};
+use super::strict;
+use super::template::{Compiler, Escape, Place, Template};
+
+/// A profile that is known to be good.
+#[derive(Debug)]
+pub struct Profile {
+    /// Its name, a DNS label.
+    pub name: String,
+    /// What it does, in a sentence.
+    pub summary: String,
+    /// More about it.
+    pub description: Option<String>,
+    /// The first 12 hexadecimal digits of the SHA-256 of its name and spec: a profile that says the same
+    /// has the same revision, wherever it comes from.
+    pub revision: String,
+    /// Where it was read from: `built-in`, a file, the cluster.
+    pub source: String,
+    /// The text it was read from.
+    pub text: String,
+    /// Its parameters, in order of declaration.
+    pub parameters: Vec<Parameter>,
+    /// The names its expressions use.
+    pub names: Names,
+    /// Which pods get it without asking.
+    pub selector: Option<Match>,
+    /// Whether it may open ports on the host's network.
+    pub host_network: HostNetwork,
+    /// What its expressions read of the request.
+    pub reads: Reads,
+    /// What it adds.
+    pub body: Body,
+}
+
+/// The compiled trees of a profile. Field by field the same as [`Spec`].
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are those of Spec")]
+pub struct Body {
+    pub variables: Vec<Variable>,
+    pub validations: Vec<Rule>,
+    pub warnings: Vec<Rule>,
+    pub init_containers: Template,
+    pub containers: Template,
+    pub volumes: Template,
+    pub files: Vec<(String, Template)>,
+    pub shares: Template,
+    pub application_containers: Template,
+    pub env: Template,
+    pub volume_mounts: Template,
+    pub labels: Template,
+    pub annotations: Template,
+    pub image_pull_secrets: Template,
+    pub host_aliases: Template,
+    pub share_process_namespace: Template,
+}
+
+/// A named sub-expression.
+#[derive(Debug)]
+pub enum Variable {
+    /// CEL.
+    Expression(Expression),
+    /// A tree with `${…}`.
+    Template(Template),
+}
+
+/// A condition with a message.
+#[derive(Debug)]
+pub struct Rule {
+    /// The condition.
+    pub condition: Expression,
+    /// The message, a text template.
+    pub message: Template,
+    /// The parameter that the message is about: an index into [`Profile::parameters`].
+    pub parameter: Option<usize>,
+}
+
+/// A directory of the application that injected containers see, as rendered.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Share {
+    /// The share's name; a created volume is called `<instance>-<name>`.
+    pub name: String,
+    /// The directory in the application.
+    pub path: String,
+    /// The directory in the injected containers; the same if absent.
+    #[serde(default)]
+    pub mount_path: Option<String>,
+    /// Whether the injected containers may only read.
+    #[serde(default)]
+    pub read_only: bool,
+    /// The bound of the volume that is created where the application has none there.
+    pub size_limit: String,
+    /// The medium of that volume: `Memory`, or the node's disk if absent.
+    #[serde(default)]
+    pub medium: Option<String>,
+    /// Which injected containers see it; all of the instance's if absent.
+    #[serde(default)]
+    pub containers: Option<Vec<String>>,
+}
+
+/// Keys of a list item that are ours, not Kubernetes'.
+pub const INIT_CONTAINER_KEYS: &[&str] = &["position"];
+/// As [`INIT_CONTAINER_KEYS`], of `application.env` and `application.volumeMounts`.
+pub const APPLICATION_KEYS: &[&str] = &["containers"];
+
+/// The prefix of annotations that hold generated files; no instance may be called so.
+pub const FILES: &str = "files";
+
+impl Profile {
+    /// Compiles every profile in a text of one or more YAML documents.
+    ///
+    /// # Errors
+    /// One error for each document that is refused, with all its problems.
+    pub fn parse_all(source: &str, text: &str) -> (Vec<Self>, Vec<ProfileError>) {
+        let trees: Vec<Json> = match serde_saphyr::from_multiple(text) {
+            Ok(trees) => trees,
+            Err(error) => {
+                return (Vec::new(), vec![ProfileError {
+                    source: source.to_owned(),
+                    name: None,
+                    problems: vec![ProfileProblem::new("", format!("this is no YAML: {error}"))],
+                }]);
+            }
+        };
+        let (mut profiles, mut errors) = (Vec::new(), Vec::new());
+        for tree in trees.iter().filter(|tree| !tree.is_null()) {
+            match Self::from_tree(source, text, tree) {
+                Ok(profile) => profiles.push(profile),
+                Err(error) => errors.push(error),
+            }
+        }
+        (profiles, errors)
+    }
+
+    /// Compiles the one profile in a YAML text.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its path.
+    pub fn parse(source: &str, text: &str) -> Result<Self, ProfileError> {
+        let tree: Json = serde_saphyr::from_str(text).map_err(|error| ProfileError {
+            source: source.to_owned(),
+            name: None,
+            problems: vec![ProfileProblem::new("", format!("this is no YAML: {error}"))],
+        })?;
+        Self::from_tree(source, text, &tree)
+    }
+
+    fn from_tree(source: &str, text: &str, tree: &Json) -> Result<Self, ProfileError> {
+        let name = tree.pointer("/metadata/name").and_then(Json::as_str).map(str::to_owned);
+        let refuse = |problems| ProfileError { source: source.to_owned(), name: name.clone(), problems };
+        let document = Document::decode(tree).map_err(refuse)?;
+        compile(source, text, document).map_err(refuse)
+    }
+}
+
+fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<ProfileProblem>> {
+    let mut problems = Vec::new();
+    let Document { metadata, spec, .. } = document;
+    check_name(&metadata.name, &mut problems);
+    if spec.summary.trim().is_empty() {
+        problems.push(ProfileProblem::new("spec.summary", "expected a sentence that says what the profile does"));
+    }
+    let revision = revision(&metadata.name, &spec);
+
+    let mut names = Names::default();
+    let mut parameters = Vec::new();
+    for (name, declared) in spec.parameters {
+        let path = format!("spec.parameters.{name}");
+        match Parameter::compile(&name, declared) {
+            Ok(parameter) => parameters.push(parameter),
+            Err(errors) => problems.extend(errors.into_iter().map(|error| {
+                let path = if error.path.is_empty() { path.clone() } else { format!("{path}.{}", error.path) };
+                ProfileProblem::new(path, error.message)
+            })),
+        }
+        // A refused parameter still exists, so that its uses are not reported as well.
+        names.parameters.push(name);
+    }
+
+    let mut reads = Reads::default();
+    let mut variables = Vec::new();
+    for (name, tree) in &spec.variables {
+        let path = format!("spec.variables.{name}");
+        let mut compiler = Compiler::new(&names);
+        let variable = match tree {
+            Json::String(cel) if !cel.contains("${") => {
+                compiler.expression(cel, &path).map(Variable::Expression)
+            }
+            tree => Some(Variable::Template(compiler.template(tree, &path, Place::Plain))),
+        };
+        reads.merge(compiler.reads);
+        problems.append(&mut compiler.problems);
+        let is_map = match &variable {
+            Some(Variable::Expression(expression)) => expression.is_map(),
+            Some(Variable::Template(template)) => matches!(template, Template::Mapping(_)),
+            None => false,
+        };
+        if is_map {
+            names.maps.push(name.clone());
+        }
+        names.variables.push(name.clone());
+        variables.extend(variable);
+    }
+
+    let mut compiler = Compiler::new(&names);
+    let plain = |compiler: &mut Compiler<'_>, tree: &Json, path: &str| compiler.template(tree, path, Place::Plain);
+    let body = Body {
+        variables,
+        validations: validations(&spec.validations, &parameters, &mut compiler),
+        warnings: warnings(&spec.warnings, &mut compiler),
+        init_containers: compiler.template(&spec.init_containers, "spec.initContainers", Place::Containers),
+        containers: compiler.template(&spec.containers, "spec.containers", Place::Containers),
+        volumes: plain(&mut compiler, &spec.volumes, "spec.volumes"),
+        files: spec.files.iter().map(|(name, tree)| (name.clone(), file(name, tree, &mut compiler))).collect(),
+        shares: plain(&mut compiler, &spec.shares, "spec.shares"),
+        application_containers: plain(&mut compiler, &spec.application.containers, "spec.application.containers"),
+        env: compiler.template(&spec.application.env, "spec.application.env", Place::Env),
+        volume_mounts: plain(&mut compiler, &spec.application.volume_mounts, "spec.application.volumeMounts"),
+        labels: plain(&mut compiler, &spec.pod.labels, "spec.pod.labels"),
+        annotations: plain(&mut compiler, &spec.pod.annotations, "spec.pod.annotations"),
+        image_pull_secrets: plain(&mut compiler, &spec.pod.image_pull_secrets, "spec.pod.imagePullSecrets"),
+        host_aliases: plain(&mut compiler, &spec.pod.host_aliases, "spec.pod.hostAliases"),
+        share_process_namespace: plain(
+            &mut compiler,
+            &spec.pod.share_process_namespace,
+            "spec.pod.shareProcessNamespace",
+        ),
+    };
+    reads.merge(compiler.reads);
+    problems.append(&mut compiler.problems);
+    check_body(&body, &mut problems);
+
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Profile {
+        name: metadata.name,
+        summary: spec.summary,
+        description: spec.description,
+        revision,
+        source: source.to_owned(),
+        text: text.to_owned(),
+        parameters,
+        names,
+        selector: spec.r#match,
+        host_network: spec.host_network,
+        reads,
+        body,
+    })
+}
+
+fn check_name(name: &str, problems: &mut Vec<ProfileProblem>) {
+    if !parameter::is_dns_label(name) {
+        problems.push(ProfileProblem::new(
+            "metadata.name",
+            format!("given {name:?}, expected a DNS label: it becomes the prefix of annotations and container names"),
+        ));
+    } else if name == FILES || name == "none" {
+        problems.push(ProfileProblem::new("metadata.name", format!("{name:?} has a meaning of its own in annotations")));
+    }
+}
+
+/// The content hash of a profile. Serialised from the decoded document, so that comments and layout do not count.
+fn revision(name: &str, spec: &Spec) -> String {
+    let content = serde_json::to_vec(&(name, spec)).unwrap_or_default();
+    Sha256::digest(&content).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn validations(rules: &[Validation], parameters: &[Parameter], compiler: &mut Compiler<'_>) -> Vec<Rule> {
+    let mut compiled = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let path = format!("spec.validations[{index}]");
+        let parameter = rule.parameter.as_deref().and_then(|name| {
+            let found = parameters.iter().position(|parameter| parameter.name == name);
+            if found.is_none() {
+                compiler.problems.push(ProfileProblem::new(
+                    format!("{path}.parameter"),
+                    format!("there is no parameter {name:?}"),
+                ));
+            }
+            found
+        });
+        let condition = compiler.expression(&rule.expression, &format!("{path}.expression"));
+        let message = compiler.text(&rule.message, &format!("{path}.message"), Escape::No);
+        compiled.extend(condition.map(|condition| Rule { condition, message, parameter }));
+    }
+    compiled
+}
+
+fn warnings(rules: &[Warning], compiler: &mut Compiler<'_>) -> Vec<Rule> {
+    let mut compiled = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let path = format!("spec.warnings[{index}]");
+        let condition = compiler.expression(&rule.when, &format!("{path}.when"));
+        let message = compiler.text(&rule.message, &format!("{path}.message"), Escape::No);
+        compiled.extend(condition.map(|condition| Rule { condition, message, parameter: None }));
+    }
+    compiled
+}
+
+fn file(name: &str, tree: &Json, compiler: &mut Compiler<'_>) -> Template {
+    let path = format!("spec.files.{name}");
+    let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.ends_with(|last: char| last.is_ascii_alphanumeric());
+    if !fits || name.len() > 60 {
+        compiler.problems.push(ProfileProblem::new(
+            path.clone(),
+            "expected a file name of at most 60 letters, digits, '-', '_' and '.' that begins and ends with a letter or digit: it becomes part of an annotation key",
+        ));
+    }
+    match tree {
+        Json::String(text) if text.contains("${") => {
+            compiler.problems.push(ProfileProblem::new(
+                path,
+                "a file given as text is taken as it is; only a tree may hold ${…}, because it is serialised and never pasted",
+            ));
+            Template::nothing()
+        }
+        Json::String(text) => Template::Literal(Json::String(text.clone())),
+        Json::Array(_) | Json::Object(_) if [".json", ".yaml", ".yml"].iter().any(|suffix| name.ends_with(suffix)) => {
+            compiler.template(tree, &path, Place::Plain)
+        }
+        _ => {
+            compiler.problems.push(ProfileProblem::new(
+                path,
+                "expected text, or a tree in a file that ends in .json, .yaml or .yml",
+            ));
+            Template::nothing()
+        }
+    }
+}
+
+/// The checks that need the compiled trees.
+fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
+    for (template, path) in
+        [(&body.init_containers, "spec.initContainers"), (&body.containers, "spec.containers")]
+    {
+        strict::check_items::<Container>(template, path, INIT_CONTAINER_KEYS, problems);
+        for (path, container) in mappings(template, path) {
+            for needed in ["name", "image", "resources"] {
+                if !container.iter().any(|(key, _)| key == needed) {
+                    problems.push(ProfileProblem::new(
+                        format!("{path}.{needed}"),
+                        match needed {
+                            "resources" => "missing: a quota refuses containers without requests and limits",
+                            _ => "missing",
+                        },
+                    ));
+                }
+            }
+        }
+    }
+    if let Template::List(items) = &body.containers {
+        for (index, item) in items.iter().enumerate() {
+            if let Template::Mapping(mapping) = item {
+                for (key, _) in &mapping.entries {
+                    if key == "position" || key == "restartPolicy" {
+                        problems.push(ProfileProblem::new(
+                            format!("spec.containers[{index}].{key}"),
+                            "only an init container has it; ordinary containers start after all of those",
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    strict::check_items::<Volume>(&body.volumes, "spec.volumes", &[], problems);
+    for (path, volume) in mappings(&body.volumes, "spec.volumes") {
+        for (key, value) in volume {
+            if let (true, Template::Mapping(empty)) = (key == "emptyDir", value) {
+                if !empty.entries.iter().any(|(key, _)| key == "sizeLimit") {
+                    problems.push(ProfileProblem::new(
+                        format!("{path}.emptyDir.sizeLimit"),
+                        "missing: without it the volume can fill the node's disk",
+                    ));
+                }
+            }
+        }
+    }
+    strict::check_items::<Share>(&body.shares, "spec.shares", &[], problems);
+    strict::check_items::<EnvVar>(&body.env, "spec.application.env", APPLICATION_KEYS, problems);
+    strict::check_items::<VolumeMount>(
+        &body.volume_mounts,
+        "spec.application.volumeMounts",
+        APPLICATION_KEYS,
+        problems,
+    );
+    strict::check_items::<LocalObjectReference>(
+        &body.image_pull_secrets,
+        "spec.pod.imagePullSecrets",
+        &[],
+        problems,
+    );
+    strict::check_items::<HostAlias>(&body.host_aliases, "spec.pod.hostAliases", &[], problems);
+}
+
+type Entries = [(String, Template)];
+
+fn mappings<'t>(list: &'t Template, path: &str) -> Vec<(String, &'t Entries)> {
+    let Template::List(items) = list else { return Vec::new() };
+    items
+        .iter()
+        .enumerate()
+        .filter_map(|(index, item)| match item {
+            Template::Mapping(mapping) => Some((format!("{path}[{index}]"), mapping.entries.as_slice())),
+            _ => None,
+        })
+        .collect()
+}
+
+impl Profile {
+    /// The value that a parameter has when nobody sets it.
+    pub fn default_of(&self, index: usize) -> Option<&Value> {
+        self.parameters.get(index).and_then(|parameter| parameter.default.as_ref())
+    }
+}

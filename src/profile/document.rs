@@ -1,0 +1,326 @@
+//! The `SidecarProfile` document as it is written, decoded strictly.
+
+use std::fmt;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::parameter::ParameterSpec;
+
+/// The API group and version of a profile.
+pub const API_VERSION: &str = "outrigger.dev/v1alpha1";
+/// The kind of a profile.
+pub const KIND: &str = "SidecarProfile";
+
+/// A `SidecarProfile`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    /// Always [`API_VERSION`].
+    pub api_version: String,
+    /// Always [`KIND`].
+    pub kind: String,
+    /// Name and labels.
+    pub metadata: Metadata,
+    /// What the profile adds to a pod.
+    pub spec: Spec,
+}
+
+/// The metadata of a profile that mean something to us; the rest of Kubernetes' metadata is let through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The profile's name, a DNS label: it becomes the prefix of annotation keys and container names.
+    pub name: String,
+    /// Everything else that object metadata may hold.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, Json>,
+}
+
+/// The body of a profile. Fields of type [`Json`] are templates: structured YAML with CEL in `${…}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// One sentence that says what the profile does for a workload.
+    pub summary: String,
+    /// More about it, for the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What annotations may set, by camelCase name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub parameters: IndexMap<String, ParameterSpec>,
+    /// Which pods get the profile without asking, in opted-in namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#match: Option<Match>,
+    /// Whether pods on the host's network may have it, although its ports become the node's.
+    #[serde(default)]
+    pub host_network: HostNetwork,
+    /// Named sub-expressions; a later one may use earlier ones.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub variables: IndexMap<String, Json>,
+    /// Rules over several parameters; one that does not hold denies the pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validations: Vec<Validation>,
+    /// Advice that a pod's author gets when a condition holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+    /// Init containers and native sidecars, in start order.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub init_containers: Json,
+    /// Ordinary containers.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub containers: Json,
+    /// Volumes.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub volumes: Json,
+    /// Generated files, by name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub files: IndexMap<String, Json>,
+    /// Directories of the application that the injected containers see.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub shares: Json,
+    /// What the pod's own containers receive.
+    #[serde(default)]
+    pub application: Application,
+    /// What the pod receives.
+    #[serde(default)]
+    pub pod: PodAdditions,
+}
+
+/// Selectors of pods that get a profile without asking. Both must hold; an absent one always does.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Match {
+    /// On the pod's labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+    /// On the namespace's labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+}
+
+/// A Kubernetes label selector.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelSelector {
+    /// Labels that must have exactly these values.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub match_labels: IndexMap<String, String>,
+    /// Requirements that must all hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<Requirement>,
+}
+
+/// One requirement of a label selector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// How it is compared.
+    pub operator: Operator,
+    /// With what; empty for `Exists` and `DoesNotExist`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// The operators of a label selector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// The label has one of the values.
+    In,
+    /// The label is absent or has none of the values.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is not there.
+    DoesNotExist,
+}
+
+/// Whether a profile that opens ports may go on a pod with `hostNetwork: true`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum HostNetwork {
+    /// Such a pod is denied.
+    #[default]
+    Refuse,
+    /// The admin has thought of it.
+    Allow,
+}
+
+/// A rule over several parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// CEL that must be true.
+    pub expression: String,
+    /// What to tell the author; may hold `${…}`.
+    pub message: String,
+    /// The parameter at fault, so that the message can name its annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+}
+
+/// Advice to the pod's author.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Warning {
+    /// CEL; the warning is given when it is true.
+    pub when: String,
+    /// The advice; may hold `${…}`.
+    pub message: String,
+}
+
+/// What the pod's own containers receive.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Application {
+    /// Names of the containers meant; all ordinary ones if absent.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub containers: Json,
+    /// Environment variables.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub env: Json,
+    /// Mounts.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub volume_mounts: Json,
+}
+
+/// What the pod itself receives.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodAdditions {
+    /// Labels.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub labels: Json,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub annotations: Json,
+    /// Image pull secrets.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub image_pull_secrets: Json,
+    /// Entries for `/etc/hosts`.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub host_aliases: Json,
+    /// One process namespace for all containers.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub share_process_namespace: Json,
+}
+
+/// One thing that is wrong with a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileProblem {
+    /// Where, as in `spec.containers[0].image`; empty for the document as a whole.
+    pub path: String,
+    /// What is wrong and what is expected.
+    pub message: String,
+}
+
+impl ProfileProblem {
+    /// A problem at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for ProfileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.path, self.message)
+        }
+    }
+}
+
+/// A profile that was refused, with everything that is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileError {
+    /// The file, or `built-in`, or the cluster.
+    pub source: String,
+    /// The profile's name, if the document got that far.
+    pub name: Option<String>,
+    /// All problems found, in document order.
+    pub problems: Vec<ProfileProblem>,
+}
+
+impl fmt::Display for ProfileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.source)?;
+        match &self.name {
+            Some(name) => write!(f, "profile {name:?} is refused:")?,
+            None => write!(f, "this is no profile:")?,
+        }
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for ProfileError {}
+
+impl Document {
+    /// Decodes the YAML (or JSON) text of one profile.
+    ///
+    /// # Errors
+    /// Text that is no YAML, a wrong `apiVersion` or `kind`, a missing or unknown field, a value of a
+    /// wrong type: each with its path.
+    pub fn parse(text: &str) -> Result<Self, Vec<ProfileProblem>> {
+        let tree: Json = serde_saphyr::from_str(text)
+            .map_err(|error| vec![ProfileProblem::new("", format!("this is no YAML: {error}"))])?;
+        Self::decode(&tree)
+    }
+
+    /// Decodes a profile from a tree, as the cluster gives it.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn decode(tree: &Json) -> Result<Self, Vec<ProfileProblem>> {
+        let mut problems = Vec::new();
+        for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+            match tree.get(field).and_then(Json::as_str) {
+                Some(given) if given == expected => {}
+                Some(given) => problems.push(ProfileProblem::new(
+                    field,
+                    format!("given {given:?}, expected {expected:?}"),
+                )),
+                None => problems
+                    .push(ProfileProblem::new(field, format!("missing, expected {expected:?}"))),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut unknown = Vec::new();
+        let mut note = |path: serde_ignored::Path<'_>| {
+            let path = path.to_string();
+            // A cluster's copy carries a status that is ours to write.
+            if path != "status" && !path.starts_with("status.") {
+                unknown.push(ProfileProblem::new(clean_path(&path), "unknown field"));
+            }
+        };
+        let decoded: Result<Self, _> =
+            serde_path_to_error::deserialize(serde_ignored::Deserializer::new(tree, &mut note));
+        problems.append(&mut unknown);
+        match decoded {
+            Ok(document) if problems.is_empty() => Ok(document),
+            Ok(_) => Err(problems),
+            Err(error) => {
+                let path = error.path().to_string();
+                problems.push(ProfileProblem::new(clean_path(&path), error.into_inner().to_string()));
+                Err(problems)
+            }
+        }
+    }
+}
+
+/// The path of a decoder in our notation: `.` alone is the root, an optional value's `?` is dropped, and
+/// list indexes are written `[0]`.
+pub(super) fn clean_path(path: &str) -> String {
+    let mut clean = String::new();
+    for part in path.split('.').filter(|part| !part.is_empty() && *part != "?") {
+        if part.bytes().all(|byte| byte.is_ascii_digit()) {
+            clean.push_str(&format!("[{part}]"));
+        } else {
+            if !clean.is_empty() {
+                clean.push('.');
+            }
+            clean.push_str(part);
+        }
+    }
+    clean
+}

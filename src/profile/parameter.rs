@@ -1,0 +1,550 @@
+//! Typed parameters: what an annotation may say, and nothing else.
+//!
+//! An annotation is text that somebody untrusted wrote. It becomes one value of a declared type, inside of
+//! a declared grammar, or it is refused; it is never trimmed, guessed at or replaced by a default.
+
+pub mod format;
+pub mod host_port;
+pub mod path;
+pub mod quantity;
+pub mod text;
+
+use std::fmt;
+
+use indexmap::IndexSet;
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+pub use format::is_dns_label;
+pub use text::{kebab_case, nearest, shown};
+
+use format::Format;
+
+/// The longest text of a parameter, in characters, where its declaration says nothing.
+const MAX_LENGTH: u64 = 1024;
+/// The same for JSON documents.
+const MAX_JSON_LENGTH: u64 = 32 * 1024;
+/// The most items of a list where its declaration says nothing.
+const MAX_ITEMS: u64 = 64;
+
+/// A parameter as a profile declares it, in the words of OpenAPI.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterSpec {
+    /// Its type, and for scalars the bounds of its values.
+    #[serde(flatten)]
+    pub scalar: ScalarSpec,
+    /// What the items of an `array` are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<ScalarSpec>,
+    /// The fewest items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_items: Option<u64>,
+    /// The most items; 64 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_items: Option<u64>,
+    /// The value when nobody sets one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Json>,
+    /// Whether somebody must set it.
+    #[serde(default)]
+    pub required: bool,
+    /// Who may set it.
+    #[serde(default)]
+    pub settable_by: SettableBy,
+    /// What it is for, told to a workload's author.
+    pub description: String,
+    /// A value, as it would stand in an annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<String>,
+}
+
+/// A scalar type with its bounds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalarSpec {
+    /// The type.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// The grammar of a string, or `port` for an integer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// The only values.
+    #[serde(default, rename = "enum", skip_serializing_if = "Option::is_none")]
+    pub values: Option<Vec<Json>>,
+    /// A regular expression that the whole string must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// The fewest characters; 1 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_length: Option<u64>,
+    /// The most characters; 1024 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<u64>,
+    /// The least number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<f64>,
+    /// The greatest number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<f64>,
+}
+
+/// The types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Text.
+    String,
+    /// A whole number of 64 bits.
+    Integer,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// A list of scalars, comma-separated in an annotation.
+    Array,
+}
+
+/// Who may set a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum SettableBy {
+    /// The pod, its namespace, the administrator.
+    #[default]
+    Pod,
+    /// The namespace, the administrator.
+    Namespace,
+    /// The administrator alone.
+    Admin,
+}
+
+/// A typed value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Text.
+    String(String),
+    /// A whole number.
+    Integer(i64),
+    /// A finite number.
+    Number(f64),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A list.
+    List(Vec<Value>),
+}
+
+impl Value {
+    /// The value as JSON.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::String(text) => Json::String(text.clone()),
+            Self::Integer(number) => Json::from(*number),
+            Self::Number(number) => Json::from(*number),
+            Self::Boolean(truth) => Json::Bool(*truth),
+            Self::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
+        }
+    }
+
+    /// The value as it would stand in an annotation.
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::String(text) => text.clone(),
+            Self::Integer(number) => number.to_string(),
+            Self::Number(number) => Json::from(*number).to_string(),
+            Self::Boolean(truth) => truth.to_string(),
+            Self::List(items) => items.iter().map(Self::to_text).collect::<Vec<_>>().join(","),
+        }
+    }
+}
+
+/// A value that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What was given, safe to show.
+    pub given: String,
+    /// What is expected.
+    pub expected: String,
+    /// What exactly is wrong, where that helps.
+    pub detail: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "given {}, expected {}", self.given, self.expected)?;
+        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, " ({detail})"))
+    }
+}
+
+/// What is wrong with a declaration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecError {
+    /// The field, relative to the parameter; empty for its name.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// A parameter that is ready to take values.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// Its name in a profile, in camelCase.
+    pub name: String,
+    /// Its name in an annotation, in kebab-case.
+    pub kebab: String,
+    /// Who may set it.
+    pub settable_by: SettableBy,
+    /// Whether somebody must.
+    pub required: bool,
+    /// The value when nobody does.
+    pub default: Option<Value>,
+    /// What it is for.
+    pub description: String,
+    /// A value, as in an annotation.
+    pub example: Option<String>,
+    shape: Shape,
+}
+
+#[derive(Debug, Clone)]
+enum Shape {
+    Scalar(Scalar),
+    List { item: Scalar, minimum: u64, maximum: u64 },
+}
+
+#[derive(Debug, Clone)]
+struct Scalar {
+    kind: Kind,
+    format: Option<&'static Format>,
+    values: Vec<Value>,
+    pattern: Option<(String, Regex)>,
+    length: (u64, u64),
+    range: (Option<f64>, Option<f64>),
+}
+
+impl Parameter {
+    /// Compiles a declaration.
+    ///
+    /// # Errors
+    /// All that is wrong with it, a default or an example outside of its own grammar included.
+    pub fn compile(name: &str, spec: ParameterSpec) -> Result<Self, Vec<SpecError>> {
+        let mut errors = Vec::new();
+        let mut refuse = |path: &str, message: String| {
+            errors.push(SpecError { path: path.to_owned(), message });
+        };
+        let kebab = kebab_case(name);
+        if !text::is_camel_case(name) || kebab.len() > 63 {
+            refuse("", "the name of a parameter is camelCase: letters and digits, beginning with a lower-case letter, no two capitals in a row".to_owned());
+        }
+        if spec.description.trim().is_empty() {
+            refuse("description", "expected a sentence that a workload's author understands".to_owned());
+        }
+        let shape = match (spec.scalar.kind, &spec.items) {
+            (Kind::Array, Some(items)) => {
+                let extra = [
+                    ("format", spec.scalar.format.is_some()),
+                    ("enum", spec.scalar.values.is_some()),
+                    ("pattern", spec.scalar.pattern.is_some()),
+                ];
+                for (field, _) in extra.into_iter().filter(|(_, given)| *given) {
+                    refuse(field, "belongs into items, for an array".to_owned());
+                }
+                let (minimum, maximum) = (spec.min_items.unwrap_or(0), spec.max_items.unwrap_or(MAX_ITEMS));
+                if minimum > maximum {
+                    refuse("minItems", format!("{minimum} is above maxItems, {maximum}"));
+                }
+                if matches!(items.format.as_deref(), Some("json" | "regex")) {
+                    refuse("items.format", "may hold commas, which separate items".to_owned());
+                }
+                Scalar::compile(items, "items.", &mut refuse).map(|item| Shape::List { item, minimum, maximum })
+            }
+            (Kind::Array, None) => {
+                refuse("items", "an array says what its items are".to_owned());
+                None
+            }
+            (_, Some(_)) => {
+                refuse("items", "only an array has items".to_owned());
+                None
+            }
+            (_, None) => Scalar::compile(&spec.scalar, "", &mut refuse).map(Shape::Scalar),
+        };
+        if spec.required && spec.default.is_some() {
+            refuse("required", "a parameter with a default is not required of anybody".to_owned());
+        }
+        let Some(shape) = shape else { return Err(errors) };
+        let mut parameter = Self {
+            name: name.to_owned(),
+            kebab,
+            settable_by: spec.settable_by,
+            required: spec.required,
+            default: None,
+            description: spec.description,
+            example: spec.example,
+            shape,
+        };
+        if let Some(default) = &spec.default {
+            match parameter.accept(default) {
+                Ok(value) => parameter.default = Some(value),
+                Err(problem) => {
+                    errors.push(SpecError { path: "default".to_owned(), message: problem.to_string() });
+                }
+            }
+        }
+        if let Some(Err(problem)) = parameter.example.as_ref().map(|example| parameter.parse(example)) {
+            errors.push(SpecError { path: "example".to_owned(), message: problem.to_string() });
+        }
+        if errors.is_empty() { Ok(parameter) } else { Err(errors) }
+    }
+
+    /// The value that an annotation's text stands for.
+    ///
+    /// # Errors
+    /// Text outside of the parameter's grammar.
+    pub fn parse(&self, text: &str) -> Result<Value, Problem> {
+        match &self.shape {
+            Shape::Scalar(scalar) => {
+                scalar.parse(text).map_err(|detail| self.problem(text, detail))
+            }
+            Shape::List { item, minimum, maximum } => {
+                let mut values: Vec<Value> = Vec::new();
+                let mut seen = IndexSet::new();
+                if !text.is_empty() {
+                    for part in text.split(',') {
+                        let part = part.trim_matches(' ');
+                        if part.is_empty() {
+                            return Err(self.problem(text, Some("an item is empty".to_owned())));
+                        }
+                        if !seen.insert(part) {
+                            return Err(self.problem(text, Some(format!("{} stands twice", shown(part)))));
+                        }
+                        values.push(item.parse(part).map_err(|detail| self.problem(part, detail))?);
+                    }
+                }
+                self.count(values, *minimum, *maximum, text)
+            }
+        }
+    }
+
+    /// A typed value, as defaults hold it.
+    ///
+    /// # Errors
+    /// A value of another type or outside of the grammar.
+    pub fn accept(&self, value: &Json) -> Result<Value, Problem> {
+        match (&self.shape, value) {
+            (Shape::Scalar(scalar), value) => {
+                scalar.accept(value).map_err(|detail| self.problem(&value.to_string(), detail))
+            }
+            (Shape::List { item, minimum, maximum }, Json::Array(items)) => {
+                let values = items
+                    .iter()
+                    .map(|part| item.accept(part).map_err(|detail| self.problem(&part.to_string(), detail)))
+                    .collect::<Result<Vec<_>, _>>()?;
+                self.count(values, *minimum, *maximum, &value.to_string())
+            }
+            (Shape::List { .. }, other) => {
+                Err(self.problem(&other.to_string(), Some("this is no list".to_owned())))
+            }
+        }
+    }
+
+    fn count(&self, values: Vec<Value>, minimum: u64, maximum: u64, text: &str) -> Result<Value, Problem> {
+        let count = values.len() as u64;
+        if count < minimum || count > maximum {
+            return Err(self.problem(text, Some(format!("{count} items, from {minimum} to {maximum} are allowed"))));
+        }
+        Ok(Value::List(values))
+    }
+
+    fn problem(&self, given: &str, detail: Option<String>) -> Problem {
+        Problem { given: shown(given), expected: self.expected(), detail }
+    }
+
+    /// What is expected, in words: `an integer from 1 to 65535`.
+    pub fn expected(&self) -> String {
+        match &self.shape {
+            Shape::Scalar(scalar) => scalar.expected(),
+            Shape::List { item, .. } => format!("a comma-separated list, each {}", item.expected()),
+        }
+    }
+}
+
+impl Scalar {
+    fn compile(spec: &ScalarSpec, prefix: &str, refuse: &mut impl FnMut(&str, String)) -> Option<Self> {
+        let mut refuse = |field: &str, message: String| refuse(&format!("{prefix}{field}"), message);
+        if spec.kind == Kind::Array {
+            refuse("type", "the items of an array are scalars".to_owned());
+            return None;
+        }
+        let format = spec.format.as_deref().and_then(|name| {
+            let format = format::find(name);
+            match format {
+                None => {
+                    let hint = nearest(name, format::names()).map(|known| format!("; did you mean {known:?}?")).unwrap_or_default();
+                    refuse("format", format!("there is no format {name:?}{hint}"));
+                }
+                Some(format) if format.kind != spec.kind => {
+                    refuse("format", format!("{name:?} is a format of another type"));
+                }
+                Some(_) => {}
+            }
+            format
+        });
+        let text = spec.kind == Kind::String;
+        let number = matches!(spec.kind, Kind::Integer | Kind::Number);
+        let misplaced = [
+            ("pattern", spec.pattern.is_some() && !text),
+            ("minLength", spec.min_length.is_some() && !text),
+            ("maxLength", spec.max_length.is_some() && !text),
+            ("minimum", spec.minimum.is_some() && !number),
+            ("maximum", spec.maximum.is_some() && !number),
+        ];
+        for (field, _) in misplaced.into_iter().filter(|(_, wrong)| *wrong) {
+            refuse(field, "does not go with the type".to_owned());
+        }
+        let pattern = spec.pattern.as_deref().and_then(|source| match Regex::new(&format!("^(?:{source})$")) {
+            Ok(regex) => Some((source.to_owned(), regex)),
+            Err(error) => {
+                refuse("pattern", format!("this is no regular expression: {error}"));
+                None
+            }
+        });
+        let longest = if format.is_some_and(|format| format.name == "json") { MAX_JSON_LENGTH } else { MAX_LENGTH };
+        let length = (spec.min_length.unwrap_or(1), spec.max_length.unwrap_or(longest));
+        if length.0 > length.1 {
+            refuse("minLength", format!("{} is above maxLength, {}", length.0, length.1));
+        }
+        let range = match format {
+            Some(format) if format.name == "port" => {
+                (Some(spec.minimum.unwrap_or(1.0).max(1.0)), Some(spec.maximum.unwrap_or(65535.0).min(65535.0)))
+            }
+            _ => (spec.minimum, spec.maximum),
+        };
+        if let (Some(minimum), Some(maximum)) = range {
+            if minimum > maximum {
+                refuse("minimum", format!("{minimum} is above maximum, {maximum}"));
+            }
+        }
+        let mut scalar = Self { kind: spec.kind, format, values: Vec::new(), pattern, length, range };
+        if let Some(values) = &spec.values {
+            if values.is_empty() {
+                refuse("enum", "expected at least one value".to_owned());
+            }
+            let mut compiled = Vec::with_capacity(values.len());
+            for (index, value) in values.iter().enumerate() {
+                match scalar.accept(value) {
+                    Ok(value) => compiled.push(value),
+                    Err(detail) => refuse(
+                        &format!("enum[{index}]"),
+                        format!("given {value}: {}", detail.unwrap_or_else(|| "of another type".to_owned())),
+                    ),
+                }
+            }
+            scalar.values = compiled;
+        }
+        Some(scalar)
+    }
+
+    fn parse(&self, text: &str) -> Result<Value, Option<String>> {
+        let value = match self.kind {
+            Kind::String => Value::String(text.to_owned()),
+            Kind::Integer => Value::Integer(text::parse_integer(text)?),
+            Kind::Number => Value::Number(text::parse_number(text)?),
+            Kind::Boolean => match text {
+                "true" => Value::Boolean(true),
+                "false" => Value::Boolean(false),
+                _ => return Err(None),
+            },
+            Kind::Array => return Err(None),
+        };
+        self.check(value)
+    }
+
+    fn accept(&self, json: &Json) -> Result<Value, Option<String>> {
+        let value = match (self.kind, json) {
+            (Kind::String, Json::String(text)) => Value::String(text.clone()),
+            (Kind::Integer, Json::Number(number)) => Value::Integer(number.as_i64().ok_or(None)?),
+            (Kind::Number, Json::Number(number)) => Value::Number(number.as_f64().ok_or(None)?),
+            (Kind::Boolean, Json::Bool(truth)) => Value::Boolean(*truth),
+            _ => return Err(Some("of another type".to_owned())),
+        };
+        self.check(value)
+    }
+
+    fn check(&self, value: Value) -> Result<Value, Option<String>> {
+        if !self.values.is_empty() && !self.values.contains(&value) {
+            return Err(nearest(
+                &value.to_text(),
+                self.values.iter().filter_map(|known| match known {
+                    Value::String(known) => Some(known.as_str()),
+                    _ => None,
+                }),
+            )
+            .map(|known| format!("did you mean {known:?}?")));
+        }
+        let number = match &value {
+            Value::Integer(number) => Some(*number as f64),
+            Value::Number(number) => Some(*number),
+            _ => None,
+        };
+        if let Some(number) = number {
+            let (minimum, maximum) = self.range;
+            if minimum.is_some_and(|minimum| number < minimum) || maximum.is_some_and(|maximum| number > maximum) {
+                return Err(None);
+            }
+        }
+        if let Value::String(text) = &value {
+            self.check_text(text)?;
+        }
+        Ok(value)
+    }
+
+    fn check_text(&self, text: &str) -> Result<(), Option<String>> {
+        let length = text.chars().count() as u64;
+        if text.is_empty() && self.length.0 > 0 {
+            return Err(Some("it is empty".to_owned()));
+        }
+        if length < self.length.0 || length > self.length.1 {
+            return Err(Some(format!("{length} characters, from {} to {} are allowed", self.length.0, self.length.1)));
+        }
+        let lines = self.format.is_some_and(|format| format.name == "json");
+        if let Some(bad) = text.chars().find(|character| text::is_hidden(*character) && !(lines && matches!(character, '\n' | '\r' | '\t'))) {
+            return Err(Some(format!("the character U+{:04X} cannot be seen and is not allowed", bad as u32)));
+        }
+        if !lines && (text.starts_with(' ') || text.ends_with(' ')) {
+            return Err(Some("a space at the beginning or end is not allowed".to_owned()));
+        }
+        if let Some(format) = self.format {
+            if !text.is_empty() {
+                (format.check)(text).map_err(Some)?;
+            }
+        }
+        match &self.pattern {
+            Some((_, regex)) if !regex.is_match(text) => Err(None),
+            _ => Ok(()),
+        }
+    }
+
+    fn expected(&self) -> String {
+        if !self.values.is_empty() {
+            let values: Vec<_> = self.values.iter().map(|value| format!("\"{}\"", value.to_text())).collect();
+            return format!("one of {}", values.join(", "));
+        }
+        if let Some(format) = self.format.filter(|format| format.name != "port") {
+            return format.expected.to_owned();
+        }
+        let kind = match self.kind {
+            Kind::String => "text",
+            Kind::Integer => "an integer",
+            Kind::Number => "a number",
+            Kind::Boolean => return "\"true\" or \"false\"".to_owned(),
+            Kind::Array => "a list",
+        };
+        if let Some((source, _)) = &self.pattern {
+            return format!("{kind} that matches {source}");
+        }
+        match self.range {
+            (Some(minimum), Some(maximum)) => format!("{kind} from {minimum} to {maximum}"),
+            (Some(minimum), None) => format!("{kind} of at least {minimum}"),
+            (None, Some(maximum)) => format!("{kind} of at most {maximum}"),
+            (None, None) => kind.to_owned(),
+        }
+    }
+}
