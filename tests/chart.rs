@@ -1,8 +1,9 @@
 //! The Helm chart: rendered and linted by a real Helm, compared with the cases in `tests/chart/cases`,
 //! and held together with its schema and its README.
 //!
-//! Helm comes from `OUTRIGGER_HELM`, which `cargo xtask test` sets. Without it the tests that need
-//! Helm fail: a chart that nobody rendered has not been tested.
+//! Helm is one of the parts that `cargo xtask test` provides (`OUTRIGGER_PARTS`); `OUTRIGGER_HELM`
+//! names another. With neither, the tests that need Helm fail: a chart that nobody rendered has not
+//! been tested.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -43,11 +44,14 @@ struct Helm {
 
 impl Helm {
     fn find() -> Result<Self> {
-        let Some(program) = env::var_os("OUTRIGGER_HELM") else {
-            bail!("OUTRIGGER_HELM names no Helm: run `cargo xtask test`, which provides one");
+        let named = env::var_os("OUTRIGGER_HELM").map(PathBuf::from);
+        let parts = env::var_os("OUTRIGGER_PARTS").unwrap_or_default();
+        let mut provided = env::split_paths(&parts).map(|folder| folder.join("helm"));
+        let Some(program) = named.or_else(|| provided.find(|helm| helm.is_file())) else {
+            bail!("there is no Helm: run `cargo xtask test`, which provides one");
         };
         Ok(Self {
-            program: program.into(),
+            program,
             home: tempfile::tempdir()?,
         })
     }
