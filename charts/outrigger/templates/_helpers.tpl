@@ -1,0 +1,84 @@
+{{/* The chart's name, or what replaces it. */}}
+{{- define "outrigger.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The name of objects, at most 46 characters, so that the longest suffix (-profile-defaults) stays
+within 63. A release may have dots in its name; a Service may not. */}}
+{{- define "outrigger.fullname" -}}
+{{- $name := include "outrigger.name" . -}}
+{{- $full := .Release.Name -}}
+{{- if not (contains $name .Release.Name) -}}
+{{- $full = printf "%s-%s" .Release.Name $name -}}
+{{- end -}}
+{{- default $full .Values.fullnameOverride | replace "." "-" | trunc 46 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Labels that select the webhook's pods. They never change: a Deployment's selector is immutable. */}}
+{{- define "outrigger.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "outrigger.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: webhook
+{{- end -}}
+
+{{- define "outrigger.labels" -}}
+{{ include "outrigger.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "outrigger.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "outrigger.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "outrigger.image" -}}
+{{- .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- with .Values.image.digest }}@{{ . }}{{ end -}}
+{{- end -}}
+
+{{/* The Secret with tls.crt and tls.key. */}}
+{{- define "outrigger.tlsSecretName" -}}
+{{- if eq .Values.tls.mode "cert-manager" -}}
+{{- default (printf "%s-tls" (include "outrigger.fullname" .)) .Values.tls.secretName -}}
+{{- else -}}
+{{- .Values.tls.secretName -}}
+{{- end -}}
+{{- end -}}
+
+{{/* tls.caBundle as PEM, whichever way it was given. Empty when it is neither. */}}
+{{- define "outrigger.caBundlePEM" -}}
+{{- $given := .Values.tls.caBundle | trim -}}
+{{- $begin := "-----BEGIN CERTIFICATE-----" -}}
+{{- if contains $begin $given -}}
+{{- $given -}}
+{{- else -}}
+{{- $decoded := regexReplaceAll "\\s" $given "" | b64dec -}}
+{{- if contains $begin $decoded -}}{{- $decoded | trim -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether the chart runs the webhook ("true"), or only registers one that runs elsewhere (""). */}}
+{{- define "outrigger.runs" -}}
+{{- if not .Values.webhook.url -}}true{{- end -}}
+{{- end -}}
+
+{{/*
+A profile as the document that the server reads. Takes name and profile (a spec, or a document as text).
+*/}}
+{{- define "outrigger.profileDocument" -}}
+{{- if kindIs "string" .profile -}}
+{{- .profile -}}
+{{- else -}}
+apiVersion: outrigger.dev/v1alpha1
+kind: SidecarProfile
+metadata:
+  name: {{ .name }}
+spec:
+  {{- toYaml .profile | nindent 2 }}
+{{ end -}}
+{{- end -}}

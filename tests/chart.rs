@@ -1,0 +1,365 @@
+//! The Helm chart: rendered and linted by a real Helm, compared with the cases in `tests/chart/cases`,
+//! and held together with its schema and its README.
+//!
+//! Helm is one of the parts that `cargo xtask test` provides (`OUTRIGGER_PARTS`); `OUTRIGGER_HELM`
+//! names another. With neither, the tests that need Helm fail: a chart that nobody rendered has not
+//! been tested.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
+
+/// Relative to the root of the repository, so that no message of Helm's holds a path of this machine.
+const CHART: &str = "charts/outrigger";
+const CASES: &str = "tests/chart/cases";
+
+/// The oldest Kubernetes that the chart installs on. Fixed, so that goldens do not follow Helm's version.
+const KUBE_VERSION: &str = "1.30.0";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(root().join(path)).with_context(|| format!("failed to read {path}"))
+}
+
+/// The names of what is in a folder, sorted.
+fn names(folder: &str) -> Result<BTreeSet<String>> {
+    fs::read_dir(root().join(folder))
+        .with_context(|| format!("failed to list {folder}"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// Helm with a home of its own: a user's plugins, repositories and `HELM_…` settings change nothing.
+struct Helm {
+    program: PathBuf,
+    home: tempfile::TempDir,
+}
+
+impl Helm {
+    fn find() -> Result<Self> {
+        let named = env::var_os("OUTRIGGER_HELM").map(PathBuf::from);
+        let parts = env::var_os("OUTRIGGER_PARTS").unwrap_or_default();
+        let mut provided = env::split_paths(&parts).map(|folder| folder.join("helm"));
+        let Some(program) = named.or_else(|| provided.find(|helm| helm.is_file())) else {
+            bail!("there is no Helm: run `cargo xtask test`, which provides one");
+        };
+        Ok(Self {
+            program,
+            home: tempfile::tempdir()?,
+        })
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.program);
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("HELM_") {
+                command.env_remove(name);
+            }
+        }
+        for name in [
+            "HELM_CACHE_HOME",
+            "HELM_CONFIG_HOME",
+            "HELM_DATA_HOME",
+            "KUBECONFIG",
+        ] {
+            command.env(name, self.home.path().join(name));
+        }
+        command
+            .args(arguments)
+            .args([
+                "--namespace",
+                "outrigger-system",
+                "--kube-version",
+                KUBE_VERSION,
+            ])
+            .current_dir(root())
+            .output()
+            .with_context(|| format!("failed to run {}", self.program.display()))
+    }
+
+    fn template(&self, values: &str) -> Result<Output> {
+        self.run(&["template", "outrigger", CHART, "--values", values])
+    }
+
+    fn lint(&self, values: &str) -> Result<Output> {
+        self.run(&["lint", "--strict", CHART, "--values", values])
+    }
+}
+
+/// What one case comes to; `Err` says what is wrong with it.
+fn check(helm: &Helm, case: &str, update: bool) -> Result<()> {
+    let folder = format!("{CASES}/{case}");
+    let files = names(&folder)?;
+    let values = format!("{folder}/values.yaml");
+    ensure!(files.contains("values.yaml"), "values.yaml is missing");
+    let refused = files.contains("error.txt");
+    let known = [
+        "values.yaml",
+        if refused {
+            "error.txt"
+        } else {
+            "expected.yaml"
+        },
+    ];
+    for file in &files {
+        ensure!(known.contains(&file.as_str()), "{file} is not used");
+    }
+
+    let output = helm.template(&values)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if refused {
+        ensure!(
+            !output.status.success(),
+            "it should be refused, and is rendered"
+        );
+        let error = read(&format!("{folder}/error.txt"))?;
+        let mut lines = error
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .peekable();
+        ensure!(lines.peek().is_some(), "error.txt is empty");
+        for line in lines {
+            ensure!(
+                stderr.contains(line),
+                "the refusal lacks `{line}`:\n{stderr}"
+            );
+        }
+        return Ok(());
+    }
+
+    ensure!(
+        output.status.success(),
+        "helm template refuses it:\n{stderr}"
+    );
+    let rendered = String::from_utf8(output.stdout)?;
+    let lint = helm.lint(&values)?;
+    ensure!(
+        lint.status.success(),
+        "helm lint --strict refuses it:\n{}{}",
+        String::from_utf8_lossy(&lint.stdout),
+        String::from_utf8_lossy(&lint.stderr)
+    );
+    let golden = format!("{folder}/expected.yaml");
+    if update {
+        return fs::write(root().join(&golden), rendered).context("failed to write expected.yaml");
+    }
+    let expected = read(&golden)?;
+    if rendered != expected {
+        let difference = similar::TextDiff::from_lines(&expected, &rendered);
+        bail!(
+            "rendered otherwise than expected (UPDATE_GOLDENS=1 rewrites it):\n{}",
+            difference.unified_diff().header("expected", "rendered")
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn cases_render_or_are_refused_as_written() -> Result<()> {
+    let helm = Helm::find()?;
+    let update = env::var_os("UPDATE_GOLDENS").is_some_and(|value| value == "1");
+    let cases = names(CASES)?;
+    ensure!(!cases.is_empty(), "there is no case in {CASES}");
+    let failures: Vec<String> = cases
+        .iter()
+        .filter_map(|case| {
+            check(&helm, case, update)
+                .err()
+                .map(|error| format!("{case}: {error:#}"))
+        })
+        .collect();
+    ensure!(
+        failures.is_empty(),
+        "{} of {} cases:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
+    Ok(())
+}
+
+/// `helm lint` does not stop at `fail`, so the defaults pass it although they name no certificate.
+#[test]
+fn the_defaults_pass_lint() -> Result<()> {
+    let output = Helm::find()?.run(&["lint", "--strict", CHART])?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    Ok(())
+}
+
+/// The same values give the same objects: nothing random, nothing asked of a cluster, and above all
+/// no certificate, which every upgrade would replace.
+#[test]
+fn templates_depend_on_values_alone() -> Result<()> {
+    let banned = [
+        "genCA",
+        "genSelfSignedCert",
+        "genSignedCert",
+        "genPrivateKey",
+        "randAlpha",
+        "randNumeric",
+        "randAscii",
+        "randBytes",
+        "randInt",
+        "uuidv4",
+        "lookup",
+        "now",
+    ];
+    for name in names(&format!("{CHART}/templates"))? {
+        let text = read(&format!("{CHART}/templates/{name}"))?;
+        for action in text
+            .split("{{")
+            .skip(1)
+            .filter_map(|rest| rest.split("}}").next())
+        {
+            if action
+                .trim_start_matches('-')
+                .trim_start()
+                .starts_with("/*")
+            {
+                continue;
+            }
+            for word in action.split(|c: char| !c.is_alphanumeric()) {
+                let found = banned.iter().find(|function| word.starts_with(**function));
+                ensure!(found.is_none(), "{name} calls {word}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_crate() -> Result<()> {
+    let chart: Value = yaml(&format!("{CHART}/Chart.yaml"))?;
+    for key in ["version", "appVersion"] {
+        let version = chart.get(key).and_then(Value::as_str);
+        ensure!(
+            version == Some(env!("CARGO_PKG_VERSION")),
+            "{key} in Chart.yaml is {version:?}"
+        );
+    }
+    Ok(())
+}
+
+/// "Strict throughout": an object of the schema either lists its keys, or says what any key may hold.
+#[test]
+fn the_schema_leaves_no_object_open() -> Result<()> {
+    fn walk(node: &Value, path: &str, open: &mut Vec<String>) {
+        if let Some(object) = node.as_object() {
+            let closed = object
+                .get("additionalProperties")
+                .is_some_and(|it| *it != Value::Bool(true));
+            if object.contains_key("properties") && !closed {
+                open.push(path.to_owned());
+            }
+        }
+        let children: Vec<(String, &Value)> = match node {
+            Value::Object(map) => map
+                .iter()
+                .map(|(key, child)| (key.clone(), child))
+                .collect(),
+            Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .map(|(i, child)| (i.to_string(), child))
+                .collect(),
+            _ => Vec::new(),
+        };
+        for (key, child) in children {
+            walk(child, &format!("{path}/{key}"), open);
+        }
+    }
+    let mut open = Vec::new();
+    walk(&schema()?, "", &mut open);
+    ensure!(open.is_empty(), "these allow unknown keys: {open:?}");
+    Ok(())
+}
+
+/// The table in the chart's README holds every value of the schema, with the default of values.yaml.
+#[test]
+fn the_readme_tells_every_value_and_its_default() -> Result<()> {
+    let defaults: Value = yaml(&format!("{CHART}/values.yaml"))?;
+    let schema = schema()?;
+    let readme = read(&format!("{CHART}/README.md"))?;
+    let mut told = BTreeSet::new();
+    for row in readme.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let key = cells
+            .first()
+            .map_or("", |cell| cell.trim_matches(['|', ' ', '`']));
+        let default = cells.get(1).copied().unwrap_or_default();
+        ensure!(
+            in_schema(&schema, key),
+            "README.md tells of {key}, which the schema does not have"
+        );
+        ensure!(
+            told.insert(key.to_owned()),
+            "README.md tells of {key} twice"
+        );
+        let value = defaults.pointer(&format!("/{}", key.replace('.', "/")));
+        // A default in backticks is that of values.yaml; one in words belongs to the server.
+        let expected = value.map(Value::to_string);
+        let given = default
+            .strip_prefix('`')
+            .and_then(|it| it.strip_suffix('`'));
+        ensure!(
+            given == expected.as_deref(),
+            "README.md says that {key} is {default} by default, and values.yaml says {expected:?}"
+        );
+    }
+    for leaf in leaves(&schema, "") {
+        // `global` is Helm's, for charts that depend on this one.
+        let covered = told
+            .iter()
+            .any(|key| leaf == *key || leaf.starts_with(&format!("{key}.")));
+        ensure!(
+            covered || leaf == "global",
+            "README.md does not tell of {leaf}"
+        );
+    }
+    Ok(())
+}
+
+fn schema() -> Result<Value> {
+    Ok(serde_json::from_str(&read(&format!(
+        "{CHART}/values.schema.json"
+    ))?)?)
+}
+
+fn yaml(path: &str) -> Result<Value> {
+    serde_saphyr::from_str(&read(path)?).map_err(|error| anyhow!("{path}: {error}"))
+}
+
+fn in_schema(schema: &Value, key: &str) -> bool {
+    key.split('.')
+        .try_fold(schema, |node, part| node.get("properties")?.get(part))
+        .is_some()
+}
+
+/// The dotted paths of everything below `properties` that has no `properties` itself.
+fn leaves(schema: &Value, path: &str) -> Vec<String> {
+    match schema.get("properties").and_then(Value::as_object) {
+        None => vec![path.to_owned()],
+        Some(properties) => properties
+            .iter()
+            .flat_map(|(name, child)| {
+                let below = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                leaves(child, &below)
+            })
+            .collect(),
+    }
+}
