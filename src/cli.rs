@@ -1,7 +1,5 @@
 //! The command line: a thin layer that reads files, calls the library and prints.
 
-pub mod explain;
-pub mod inject;
 pub mod options;
 pub mod profile;
 
@@ -20,8 +18,6 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Inject(inject::InjectCommand),
-    Explain(explain::ExplainCommand),
     Profile(profile::ProfileCommand),
 }
 
@@ -33,8 +29,6 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = anstream::stdout().lock();
     let result = match &cli.command {
-        Command::Inject(command) => command.run(&mut out),
-        Command::Explain(command) => command.run(&mut out),
         Command::Profile(command) => command.run(&mut out),
     };
     match result.and_then(|code| out.flush().map(|()| code).map_err(Into::into)) {

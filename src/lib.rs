@@ -5,5 +5,6 @@
 //! and the core reads.
 
 pub mod admission;
+pub mod cli;
 pub mod inject;
 pub mod profile;

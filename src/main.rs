@@ -1,2 +1,7 @@
-//! The outrigger command.
-fn main() {}
+//! The `outrigger` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outrigger::cli::main()
+}

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, HostAlias, LocalObjectReference, Volume, VolumeMount,
 };
+use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -192,7 +193,7 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
 
     let mut reads = Reads::default();
     let mut variables = Vec::new();
-    for (name, tree) in &spec.variables {
+    for (name, tree) in in_order_of_use(&spec.variables, &mut problems) {
         let path = format!("spec.variables.{name}");
         let mut compiler = Compiler::new(&names);
         let variable = match tree {
@@ -262,6 +263,41 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
     })
 }
 
+/// Variables so that each stands after those it uses. The order in which they are written does not count: a
+/// cluster keeps none for the keys of a map.
+fn in_order_of_use<'s>(
+    variables: &'s IndexMap<String, Json>,
+    problems: &mut Vec<ProfileProblem>,
+) -> Vec<(&'s String, &'s Json)> {
+    let uses = |tree: &Json, name: &str| {
+        tree.to_string().match_indices("variables.").any(|(start, word)| {
+            let rest = &tree.to_string()[start + word.len()..];
+            rest.strip_prefix(name).is_some_and(|after| {
+                !after.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_')
+            })
+        })
+    };
+    let mut waiting: Vec<(&String, &Json)> = variables.iter().collect();
+    let mut ordered: Vec<(&String, &Json)> = Vec::with_capacity(waiting.len());
+    while !waiting.is_empty() {
+        let ready = waiting
+            .iter()
+            .position(|(_, tree)| !waiting.iter().any(|(other, _)| uses(tree, other)));
+        match ready {
+            Some(index) => ordered.push(waiting.remove(index)),
+            None => {
+                let names: Vec<_> = waiting.iter().map(|(name, _)| name.as_str()).collect();
+                problems.push(ProfileProblem::new(
+                    "spec.variables",
+                    format!("these use each other in a circle: {}", names.join(", ")),
+                ));
+                ordered.append(&mut waiting);
+            }
+        }
+    }
+    ordered
+}
+
 fn check_name(name: &str, problems: &mut Vec<ProfileProblem>) {
     if !parameter::is_dns_label(name) {
         problems.push(ProfileProblem::new(
@@ -273,10 +309,12 @@ fn check_name(name: &str, problems: &mut Vec<ProfileProblem>) {
     }
 }
 
-/// The content hash of a profile. Serialised from the decoded document, so that comments and layout do not count.
+/// The content hash of a profile. Serialised from the decoded document with sorted keys, so that comments,
+/// layout and the order of keys, which a cluster does not keep, do not count.
 fn revision(name: &str, spec: &Spec) -> String {
-    let content = serde_json::to_vec(&(name, spec)).unwrap_or_default();
-    Sha256::digest(&content).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let mut content = serde_json::to_value((name, spec)).unwrap_or_default();
+    content.sort_all_objects();
+    Sha256::digest(content.to_string().as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn validations(rules: &[Validation], parameters: &[Parameter], compiler: &mut Compiler<'_>) -> Vec<Rule> {

@@ -55,7 +55,7 @@ pub struct Spec {
     /// Whether pods on the host's network may have it, although its ports become the node's.
     #[serde(default)]
     pub host_network: HostNetwork,
-    /// Named sub-expressions; a later one may use earlier ones.
+    /// Named sub-expressions; one may use others, in any order of writing.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub variables: IndexMap<String, Json>,
     /// Rules over several parameters; one that does not hold denies the pod.

@@ -435,7 +435,7 @@ impl NameCheck<'_> {
             ("params", Some(field)) => unknown("parameter", field, &self.names.parameters),
             ("variables", Some(field)) if self.names.variables.iter().any(|name| name == field) => Ok(()),
             ("variables", Some(field)) => {
-                unknown("variable declared before this point", field, &self.names.variables)
+                unknown("variable", field, &self.names.variables)
             }
             ("params" | "variables", None) => {
                 Err(format!("{root} is read by field, as in {root}.name; it is no value of its own"))

@@ -55,9 +55,9 @@ pub struct ParameterSpec {
     pub settable_by: SettableBy,
     /// What it is for, told to a workload's author.
     pub description: String,
-    /// A value, as it would stand in an annotation.
+    /// A value: as it would stand in an annotation, or typed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub example: Option<String>,
+    pub example: Option<Json>,
 }
 
 /// A scalar type with its bounds.
@@ -277,7 +277,7 @@ impl Parameter {
             required: spec.required,
             default: None,
             description: spec.description,
-            example: spec.example,
+            example: None,
             shape,
         };
         if let Some(default) = &spec.default {
@@ -288,8 +288,16 @@ impl Parameter {
                 }
             }
         }
-        if let Some(Err(problem)) = parameter.example.as_ref().map(|example| parameter.parse(example)) {
-            errors.push(SpecError { path: "example".to_owned(), message: problem.to_string() });
+        let example = spec.example.as_ref().map(|example| match example {
+            Json::String(text) => parameter.parse(text),
+            typed => parameter.accept(typed),
+        });
+        match example {
+            Some(Ok(value)) => parameter.example = Some(value.to_text()),
+            Some(Err(problem)) => {
+                errors.push(SpecError { path: "example".to_owned(), message: problem.to_string() });
+            }
+            None => {}
         }
         if errors.is_empty() { Ok(parameter) } else { Err(errors) }
     }
