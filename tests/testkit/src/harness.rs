@@ -55,7 +55,8 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
         .into_iter()
         .map(|test| {
             Trial::test(test.name, move || {
-                block_on(test.body).map_err(|error| Failed::from(format!("{error:?}")))
+                // The whole chain, without the backtrace that `{:?}` may add.
+                block_on(test.body).map_err(|error| Failed::from(format!("{error:#}")))
             })
         })
         .collect();

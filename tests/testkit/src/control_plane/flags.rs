@@ -61,6 +61,7 @@ impl Files {
             ("serving.key", &serving.key),
             ("admin.crt", &admin.certificate),
             ("admin.key", &admin.key),
+            ("service-accounts.crt", &account.certificate),
             ("service-accounts.key", &account.key),
             ("kubeconfig", &kubeconfig.to_string()),
         ] {
@@ -99,7 +100,6 @@ pub(super) fn etcd(files: &Files, ports: &Ports) -> Vec<String> {
 }
 
 pub(super) fn api_server(files: &Files, ports: &Ports) -> Vec<String> {
-    let accounts = files.path("service-accounts.key");
     vec![
         "--bind-address=127.0.0.1".to_owned(),
         "--advertise-address=127.0.0.1".to_owned(),
@@ -111,8 +111,8 @@ pub(super) fn api_server(files: &Files, ports: &Ports) -> Vec<String> {
         "--authorization-mode=Node,RBAC".to_owned(),
         "--allow-privileged=true".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={accounts}"),
-        format!("--service-account-signing-key-file={accounts}"),
+        format!("--service-account-key-file={}", files.path("service-accounts.crt")),
+        format!("--service-account-signing-key-file={}", files.path("service-accounts.key")),
         format!("--client-ca-file={}", files.path("ca.crt")),
         format!("--tls-cert-file={}", files.path("serving.crt")),
         format!("--tls-private-key-file={}", files.path("serving.key")),
