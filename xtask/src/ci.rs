@@ -79,17 +79,14 @@ fn deny() -> Result<()> {
     let hint = "run `cargo xtask parts cargo-deny`";
     let deny = || {
         let mut command = Command::new(&program);
-        command.current_dir(run::root());
+        command.arg("--locked").current_dir(run::root());
         command
     };
     run::run(deny().args(["check", "licenses", "bans", "sources"]), hint)
         .context("see deny.toml for what is allowed and why")?;
 
     if fetch_advisories(deny().args(["fetch", "db"]))? {
-        run::run(
-            deny().args(["check", "--disable-fetch", "advisories"]),
-            hint,
-        )?;
+        run::run(deny().args(["check", "advisories"]), hint)?;
         println!("deny: licenses, bans, sources and ADVISORIES were checked");
     } else if std::env::var_os(ADVISORIES).is_some_and(|value| value == "require") {
         bail!("the advisory database could not be fetched, and {ADVISORIES}=require is set");

@@ -111,8 +111,14 @@ pub(super) fn api_server(files: &Files, ports: &Ports) -> Vec<String> {
         "--authorization-mode=Node,RBAC".to_owned(),
         "--allow-privileged=true".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={}", files.path("service-accounts.crt")),
-        format!("--service-account-signing-key-file={}", files.path("service-accounts.key")),
+        format!(
+            "--service-account-key-file={}",
+            files.path("service-accounts.crt")
+        ),
+        format!(
+            "--service-account-signing-key-file={}",
+            files.path("service-accounts.key")
+        ),
         format!("--client-ca-file={}", files.path("ca.crt")),
         format!("--tls-cert-file={}", files.path("serving.crt")),
         format!("--tls-private-key-file={}", files.path("serving.key")),
