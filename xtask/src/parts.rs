@@ -315,3 +315,32 @@ fn lock(cache: &Path) -> Result<File> {
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_part_has_its_pins() {
+        let keys: BTreeSet<String> = PARTS.iter().map(|part| key(part).unwrap()).collect();
+        assert_eq!(keys.len(), PARTS.len());
+    }
+
+    #[test]
+    fn the_tests_ask_for_parts_that_exist() {
+        for name in FOR_TESTS.iter().chain(IN_ASSETS) {
+            assert!(PARTS.iter().any(|part| part.name == *name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_assets_folder_must_be_whole() {
+        let part = PARTS.iter().find(|part| part.name == "etcd").unwrap();
+        let error = from_assets(part, Path::new("/nowhere"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`etcd` is not there"), "{error}");
+    }
+}

@@ -31,6 +31,8 @@ const KUBECTL_LIMIT: Duration = Duration::from_secs(60);
 /// the API server eight seconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+const CONTROLLERS: &str = "kube-controller-manager";
+
 /// Which programs make up the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Controllers {
@@ -92,7 +94,7 @@ impl ControlPlane {
     }
 
     fn try_start(controllers: Controllers) -> Result<Self> {
-        let directory = TempDir::new().context("failed to make a temporary folder")?;
+        let directory = process::temporary_folder()?;
         let ports = Ports {
             etcd: free_port()?,
             peer: free_port()?,
@@ -114,10 +116,7 @@ impl ControlPlane {
         plane.launch("kube-apiserver", flags::api_server(&files, &ports))?;
         plane.wait_ready(&files)?;
         if controllers == Controllers::Run {
-            plane.launch(
-                "kube-controller-manager",
-                flags::controllers(&files, free_port()?),
-            )?;
+            plane.launch(CONTROLLERS, flags::controllers(&files, free_port()?))?;
         }
         plane.wait_service_account()?;
         Ok(plane)
@@ -255,7 +254,7 @@ impl ControlPlane {
 
     fn launch(&mut self, name: &str, flags: Vec<String>) -> Result {
         let program = match parts::program(name) {
-            Err(_) if name == "kube-controller-manager" && self.daemons.len() == 2 => bail!(
+            Err(_) if name == CONTROLLERS && std::env::var_os(parts::ASSETS).is_some() => bail!(
                 "this test needs Deployments and Jobs to make pods, and KUBEBUILDER_ASSETS has \
                  no kube-controller-manager: put it there, or unset KUBEBUILDER_ASSETS and run \
                  `cargo xtask test`"

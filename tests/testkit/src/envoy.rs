@@ -30,7 +30,7 @@ impl Envoy {
     ///
     /// With what Envoy said, when it refuses.
     pub fn validate_bootstrap(bootstrap: &str) -> Result {
-        let directory = TempDir::new().context("failed to make a temporary folder")?;
+        let directory = process::temporary_folder()?;
         let path = directory.path().join("bootstrap.yaml"); // JSON is YAML.
         std::fs::write(&path, bootstrap)?;
         Self::validate(&["-c", &path.to_string_lossy()], &[])
@@ -60,7 +60,7 @@ impl Envoy {
         if !arguments.contains(&"--disable-hot-restart") {
             command.arg("--disable-hot-restart");
         }
-        let directory = TempDir::new().context("failed to make a temporary folder")?;
+        let directory = process::temporary_folder()?;
         let mut daemon = Daemon::start(&command, &directory.path().join("envoy.log"), PATIENCE)?;
         for port in ports {
             daemon.wait_ready(START_LIMIT, || {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context;
 use tempfile::TempDir;
 
 use crate::{Finished, Result, parts, process};
@@ -27,7 +26,7 @@ impl Helm {
     ///
     /// When Helm is not installed.
     pub fn new() -> Result<Self> {
-        let home = TempDir::new().context("failed to make a temporary folder")?;
+        let home = process::temporary_folder()?;
         // Without any kubeconfig Helm would dial localhost:8080.
         let kubeconfig = home.path().join("no-cluster");
         std::fs::write(&kubeconfig, "apiVersion: v1\nkind: Config\n")?;

@@ -15,7 +15,7 @@ const LIST: &str = "outrigger-parts";
 
 /// Kubernetes' own convention (envtest): a folder with `kube-apiserver`, `etcd`
 /// and `kubectl`, used before anything else.
-const ASSETS: &str = "KUBEBUILDER_ASSETS";
+pub(crate) const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
 /// The path of a program, such as `kube-apiserver`, `envoy` or `helm`.
 ///

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tempfile::TempDir;
 
 use crate::Result;
 
@@ -70,4 +71,13 @@ pub fn run(command: &Command, input: &[u8], limit: Duration) -> Result<Finished>
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
+}
+
+/// A folder that goes when it is dropped, with a name that tells whose it was
+/// when it could not be.
+pub(crate) fn temporary_folder() -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("outrigger-tests-")
+        .tempdir()
+        .context("failed to make a temporary folder")
 }

@@ -126,12 +126,6 @@ fn install_wheel(pins: &Path, work: &Path, program: &str, bin: &Path) -> Result<
                 "--no-deps",
                 "--no-cache-dir",
             ])
-            // Advice about the user's own Python, which `--target` leaves alone.
-            .args([
-                "--root-user-action",
-                "ignore",
-                "--disable-pip-version-check",
-            ])
             .args([
                 "--only-binary",
                 ":all:",
@@ -140,7 +134,11 @@ fn install_wheel(pins: &Path, work: &Path, program: &str, bin: &Path) -> Result<
             ])
             .arg(pins.join("requirements.txt"))
             .arg("--target")
-            .arg(&unpacked),
+            .arg(&unpacked)
+            // Advice about the user's own Python, which `--target` leaves alone.
+            // As variables: an older pip passes over those it does not know.
+            .env("PIP_ROOT_USER_ACTION", "ignore")
+            .env("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
         "install Python 3 with pip (Debian: `apt install python3-pip`)",
     )?;
     let from = unpacked.join(program);
@@ -173,4 +171,25 @@ fn install_crate(pins: &Path, work: &Path, version: &str, bin: &Path) -> Result<
     )?;
     fs::rename(root.join("bin").join(name), bin.join(name))
         .with_context(|| format!("{} was not installed", name.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::required_version;
+    use crate::run;
+
+    #[test]
+    fn the_version_is_read_from_the_pins() {
+        let go_mod = run::root().join("tests/parts/kubernetes/go.mod");
+        let version = required_version(&go_mod, "k8s.io/kubernetes").unwrap();
+        assert!(version.starts_with("v1.36."), "{version}");
+        // One of a `require` block, and not one whose name only begins so.
+        let version = required_version(&go_mod, "k8s.io/klog/v2").unwrap();
+        assert!(version.starts_with("v2."), "{version}");
+        let error = required_version(&go_mod, "k8s.io/klog").unwrap_err();
+        assert!(
+            error.to_string().ends_with("does not require k8s.io/klog"),
+            "{error}"
+        );
+    }
 }
