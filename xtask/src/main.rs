@@ -1,1 +1,46 @@
-fn main() {}
+//! The chores of the project, one module each: `cargo xtask <chore>`.
+
+mod ci;
+mod parts;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask <chore>
+
+  test [ARGS…]         install the parts that the tests run, then `cargo test` with ARGS
+  ci                   everything that must pass before a change is merged
+  parts [NAME…]        install the parts (all of them, or those named) and say where they are
+  parts --print-env    the same, printing only the environment for a bare `cargo test`
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match chore(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore(arguments: &[String]) -> Result<()> {
+    let Some((name, rest)) = arguments.split_first() else {
+        bail!("no chore given\n\n{USAGE}");
+    };
+    match name.as_str() {
+        "test" => test::run(rest),
+        "ci" => ci::run(rest),
+        "parts" => parts::run(rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("there is no chore `{other}`\n\n{USAGE}"),
+    }
+}

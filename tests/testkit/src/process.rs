@@ -1,0 +1,83 @@
+//! Programs that run to their end.
+
+use std::io::{Seek as _, Write as _};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+use crate::Result;
+
+/// How a program ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// The command line, for messages.
+    pub command: String,
+    /// The exit code; 124 when it took too long.
+    pub code: i32,
+    /// Everything it wrote there.
+    pub stdout: String,
+    /// Everything it wrote there.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Standard output, if the program succeeded.
+    ///
+    /// # Errors
+    ///
+    /// With the command and what it said, if it did not.
+    pub fn ok(self) -> Result<String> {
+        if self.code != 0 {
+            bail!(
+                "`{}` exited with {}:\n{}{}",
+                self.command,
+                self.code,
+                self.stdout,
+                self.stderr
+            );
+        }
+        Ok(self.stdout)
+    }
+}
+
+/// Runs `command` with `input` on standard input, for at most `limit`.
+///
+/// # Errors
+///
+/// When it cannot be started. A failing program is not an error: see
+/// [`Finished::ok`].
+pub fn run(command: &Command, input: &[u8], limit: Duration) -> Result<Finished> {
+    // coreutils' timeout bounds it without a thread of ours.
+    let mut bounded = Command::new("timeout");
+    bounded
+        .arg("--kill-after=5")
+        .arg(limit.as_secs().to_string());
+    bounded.arg(command.get_program()).args(command.get_args());
+    crate::daemon::copy_surroundings(command, &mut bounded);
+
+    // A file, not a pipe: nothing to deadlock on.
+    let mut stdin = tempfile::tempfile().context("failed to make a temporary file")?;
+    stdin.write_all(input)?;
+    stdin.rewind()?;
+    let output = bounded
+        .stdin(Stdio::from(stdin))
+        .output()
+        .context("failed to start `timeout` (coreutils)")?;
+    Ok(Finished {
+        command: crate::daemon::command_line(command),
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// A folder that goes when it is dropped, with a name that tells whose it was
+/// when it could not be.
+pub(crate) fn temporary_folder() -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("outrigger-tests-")
+        .tempdir()
+        .context("failed to make a temporary folder")
+}

@@ -1,0 +1,47 @@
+//! Running other programs, and where things are.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// The top folder of the repository.
+pub(crate) fn root() -> &'static Path {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest)
+}
+
+/// The folder that cargo builds into.
+pub(crate) fn target_directory() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        // Cargo reads a relative one from where it was started.
+        Some(directory) => std::path::absolute(&directory).unwrap_or_else(|_| directory.into()),
+        None => root().join("target"),
+    }
+}
+
+/// The cargo that runs this chore, working in the top folder.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command to its end and fails when it does.
+///
+/// `hint` says how to get the program when it is not there.
+pub(crate) fn run(command: &mut Command, hint: &str) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = match command.status() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("`{program}` is not there: {hint}")
+        }
+        status => status.with_context(|| format!("failed to start `{program}`"))?,
+    };
+    if !status.success() {
+        let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy()).collect();
+        bail!("`{program} {}` failed ({status})", arguments.join(" "));
+    }
+    Ok(())
+}
