@@ -183,6 +183,11 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
     if !problems.is_empty() {
         return Outcome { verdict: Verdict::Denied(problems), warnings, instances: reports };
     }
+    // A profile that adds nothing with a name of its own is present when there is nothing left to add.
+    let recorded = plan.records.iter().all(|record| status.instances.contains(record));
+    if plan.is_empty() && recorded {
+        return Outcome { verdict: Verdict::Skipped(Skip::AlreadyInjected), warnings, instances: reports };
+    }
     warnings.append(&mut plan.warnings);
     for (index, record) in indexes.into_iter().zip(&plan.records) {
         if let Some(report) = reports.get_mut(index) {

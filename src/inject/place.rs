@@ -353,7 +353,18 @@ impl Placer<'_, '_> {
                 self.plan.image_pull_secrets.push(name.to_owned());
             }
         }
-        self.plan.host_aliases.extend(rendered.host_aliases.iter().map(Json::to_string));
+        let existing: Vec<Json> = spec
+            .and_then(|spec| spec.host_aliases.as_deref())
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|raw| serde_json::from_str(raw.get()).ok())
+            .collect();
+        for alias in rendered.host_aliases.iter().filter(|alias| !existing.contains(alias)) {
+            let text = alias.to_string();
+            if !self.plan.host_aliases.contains(&text) {
+                self.plan.host_aliases.push(text);
+            }
+        }
         if let Some(value) = rendered.share_process_namespace {
             let existing = spec.and_then(|spec| spec.share_process_namespace).or(self.plan.share_process_namespace);
             match existing {
