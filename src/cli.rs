@@ -1,7 +1,10 @@
 //! The command line: a thin layer that reads files, calls the library and prints.
 
+pub mod explain;
+pub mod inject;
 pub mod options;
 pub mod profile;
+pub mod tree;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,6 +21,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Inject(inject::InjectCommand),
+    Explain(explain::ExplainCommand),
     Profile(profile::ProfileCommand),
 }
 
@@ -29,6 +34,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = anstream::stdout().lock();
     let result = match &cli.command {
+        Command::Inject(command) => command.run(&mut out),
+        Command::Explain(command) => command.run(&mut out),
         Command::Profile(command) => command.run(&mut out),
     };
     match result.and_then(|code| out.flush().map(|()| code).map_err(Into::into)) {

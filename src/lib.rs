@@ -7,4 +7,5 @@
 pub mod admission;
 pub mod cli;
 pub mod inject;
+pub mod manifest;
 pub mod profile;

@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 
 use super::pod::{Pod, Text};
-use super::problem::{Code, Problem, shown};
+use super::problem::{Code, Problem, shown, shown_key};
 use crate::profile::catalogue::{Entry, hint};
 use crate::profile::compile::FILES;
 use crate::profile::document::{LabelSelector, Operator, Requirement};
@@ -281,7 +281,7 @@ pub fn check_keys(pod: &Pod<'_>, instances: &[Instance<'_>], problems: &mut Vec<
                 let hint = nearest.map(|known| format!("; did you mean {known:?}?")).unwrap_or_default();
                 problems.push(Problem::new(
                     Code::UnknownKey,
-                    shown(key),
+                    shown_key(key),
                     format!("unknown annotation{hint}"),
                 ));
             }
@@ -294,14 +294,14 @@ pub fn check_keys(pod: &Pod<'_>, instances: &[Instance<'_>], problems: &mut Vec<
         if !key.starts_with(domain) {
             problems.push(Problem::new(
                 Code::UnknownKey,
-                shown(key),
+                shown_key(key),
                 format!("unknown annotation; did you mean {:?}?", format!("{domain}/{name}")),
             ));
         } else if !instances.iter().any(|known| known.name == instance) {
             let hint = hint(instance, instances.iter().map(|instance| instance.name.as_str()));
             problems.push(Problem::new(
                 Code::UnknownKey,
-                shown(key),
+                shown_key(key),
                 format!("{INJECT} names no instance {}{hint}", shown(instance)),
             ));
         }

@@ -5,7 +5,7 @@
 
 use super::decide::{Instance, Namespace, parameter_key};
 use super::pod::Pod;
-use super::problem::{Code, Problem, shown};
+use super::problem::{Code, Problem, shown_key};
 use crate::profile::catalogue::hint;
 use crate::profile::parameter::Value;
 use crate::profile::{Parameter, SettableBy};
@@ -153,7 +153,7 @@ fn unknown(instance: &Instance<'_>, name: &str, source: Source) -> Problem {
     };
     Problem::new(
         Code::UnknownParameter,
-        subject(&shown(&format!("{}.outrigger.dev/{name}", instance.name)), source),
+        subject(&shown_key(&format!("{}.outrigger.dev/{name}", instance.name)), source),
         format!("the profile {:?} has no such parameter{hint}", profile.name),
     )
 }

@@ -96,6 +96,12 @@ pub fn message(problems: &[Problem]) -> String {
     }
 }
 
+/// The key of an annotation as a subject: as it is where it holds only what keys may hold, else [`shown`].
+pub fn shown_key(key: &str) -> String {
+    let plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+    if plain && key.len() <= 320 { key.to_owned() } else { shown(key) }
+}
+
 /// Text from a pod, safe to show: control and direction characters are escaped and the length is bounded.
 pub fn shown(text: &str) -> String {
     crate::profile::parameter::shown(text)

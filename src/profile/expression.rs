@@ -10,6 +10,7 @@ use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::common::types::{CelInt, CelNull, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
+use cel::extractors::This;
 use cel::objects::Key;
 use cel::{Context, Env, ExecutionError, Program, Value as Cel};
 use serde_json::Value as Json;
@@ -172,19 +173,19 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationEr
             ExecutionError::function_error(function, format!("{text:?} is no host:port"))
         })
     }
-    context.add_function("host", |text: Arc<String>| {
+    context.add_function("host", |This(text): This<Arc<String>>| {
         split("host", &text).map(|(host, _)| Cel::String(Arc::new(host)))
     })?;
-    context.add_function("port", |text: Arc<String>| {
+    context.add_function("port", |This(text): This<Arc<String>>| {
         split("port", &text).map(|(_, port)| Cel::Int(i64::from(port)))
     })?;
-    context.add_function("dirname", |text: Arc<String>| parameter::path::dirname(&text).to_owned())?;
-    context.add_function("basename", |text: Arc<String>| parameter::path::basename(&text).to_owned())?;
-    context.add_function("fixedDirectory", |text: Arc<String>| {
+    context.add_function("dirname", |This(text): This<Arc<String>>| parameter::path::dirname(&text).to_owned())?;
+    context.add_function("basename", |This(text): This<Arc<String>>| parameter::path::basename(&text).to_owned())?;
+    context.add_function("fixedDirectory", |This(text): This<Arc<String>>| {
         parameter::path::fixed_directory(&text).to_owned()
     })?;
-    context.add_function("isIP", |text: Arc<String>| text.parse::<std::net::IpAddr>().is_ok())?;
-    context.add_function("json", |value: Cel| {
+    context.add_function("isIP", |This(text): This<Arc<String>>| text.parse::<std::net::IpAddr>().is_ok())?;
+    context.add_function("json", |This(value): This<Cel>| {
         cel_to_json(&value)
             .map(|json| Cel::String(Arc::new(json.to_string())))
             .map_err(|message| ExecutionError::function_error("json", message))

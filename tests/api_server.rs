@@ -1,0 +1,441 @@
+//! A real kube-apiserver with `outrigger serve` behind it, registered by the chart's own configuration.
+//!
+//! No kubelet runs: what is checked is what the API server stores. That the stored pods run is checked in
+//! `tests/envoy.rs`, with a real Envoy.
+
+mod api_server {
+    pub(crate) mod editor;
+    pub(crate) mod webhook;
+}
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use serde_json::{Value, json};
+use testkit::control_plane::Controllers;
+use testkit::{ControlPlane, Result, wait_until_async};
+
+use api_server::editor::Editor;
+use api_server::webhook::{Webhook, shared};
+
+/// Longer than the minute that a CronJob may wait for its next turn.
+const CRON: Duration = Duration::from_secs(100);
+const LIMIT: Duration = Duration::from_secs(40);
+
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => {
+        vec![$(testkit::harness::Test::new(stringify!($test), || Box::pin($test()))),*]
+    };
+}
+
+fn main() -> ExitCode {
+    let code = testkit::harness::run(tests![
+        a_bare_pod_is_stored_with_everything_it_asked_for,
+        pods_of_every_controller_are_stored_injected,
+        a_restricted_namespace_accepts_every_built_in_profile,
+        the_sidecars_get_no_service_account_token,
+        a_pod_that_does_not_ask_is_stored_as_it_was,
+        a_denial_tells_the_client_everything_that_is_wrong,
+        warnings_reach_the_client,
+        a_dry_run_answers_the_same_and_stores_nothing,
+        after_another_webhook_edited_there_is_still_one_of_each,
+        what_inject_prints_is_what_is_stored,
+        with_the_webhook_down_only_pods_that_ask_are_refused,
+        the_chart_installs_upgrades_and_uninstalls,
+        a_quota_that_wants_limits_accepts_the_result,
+        every_review_is_counted,
+    ]);
+    api_server::webhook::stop_shared();
+    code
+}
+
+/// A pod that asks for these, as its author would write it.
+fn pod(name: &str, annotations: &[(&str, &str)]) -> Value {
+    let annotations: serde_json::Map<String, Value> =
+        annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": template_spec(),
+    })
+}
+
+/// A pod that restricted Pod Security accepts.
+fn template_spec() -> Value {
+    json!({
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 1000, "fsGroup": 2000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [{
+            "name": "web", "image": "registry.example.com/web:1",
+            "ports": [{"containerPort": 8080}],
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+        }],
+    })
+}
+
+const TLS: &[(&str, &str)] =
+    &[("outrigger.dev/inject", "envoy-tls"), ("envoy-tls.outrigger.dev/secret", "web-tls")];
+
+/// Every built-in profile at once.
+const EVERYTHING: &[(&str, &str)] = &[
+    ("outrigger.dev/inject", "wait-for, envoy-tls, db=envoy-egress, fluentd, log-tail, shared-volume"),
+    ("wait-for.outrigger.dev/tcp", "queue.shop.svc:5672"),
+    ("envoy-tls.outrigger.dev/secret", "web-tls"),
+    ("db.outrigger.dev/upstream", "db.example.com:5432"),
+    ("db.outrigger.dev/listen-port", "5432"),
+    ("fluentd.outrigger.dev/path", "/var/log/web/*.log"),
+    ("log-tail.outrigger.dev/path", "/var/log/web/error.log"),
+    ("shared-volume.outrigger.dev/path", "/cache"),
+];
+
+fn names(pod: &Value, list: &str) -> Vec<String> {
+    pod["spec"][list]
+        .as_array()
+        .map(|items| items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)).collect())
+        .unwrap_or_default()
+}
+
+async fn create(plane: &ControlPlane, namespace: &str, pod: &Value) -> Result<Value> {
+    let pods: Api<Pod> = Api::namespaced(plane.client().await?, namespace);
+    pods.create(&PostParams::default(), &serde_json::from_value(pod.clone())?).await?;
+    let name = pod["metadata"]["name"].as_str().context("the pod has no name")?;
+    Ok(serde_json::to_value(pods.get(name).await?)?)
+}
+
+async fn a_bare_pod_is_stored_with_everything_it_asked_for() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("bare", &[]).await?;
+    let stored = create(webhook.plane(), &namespace, &pod("web", EVERYTHING)).await?;
+
+    ensure!(names(&stored, "containers") == ["web"], "{stored:#}");
+    let init = names(&stored, "initContainers");
+    ensure!(init == ["wait-for", "envoy-tls", "db", "fluentd", "log-tail"], "{init:?}");
+    for sidecar in stored["spec"]["initContainers"].as_array().into_iter().flatten().skip(1) {
+        ensure!(sidecar["restartPolicy"] == "Always", "{sidecar:#}");
+    }
+    let status: Value = serde_json::from_str(
+        stored["metadata"]["annotations"]["outrigger.dev/status"].as_str().context("no status")?,
+    )?;
+    ensure!(status["instances"].as_array().map(Vec::len) == Some(6), "{status:#}");
+    // The application sees the log directory and the shared volume.
+    let mounts: Vec<_> = stored["spec"]["containers"][0]["volumeMounts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|mount| mount["mountPath"].as_str())
+        .collect();
+    ensure!(mounts.contains(&"/var/log/web") && mounts.contains(&"/cache"), "{mounts:?}");
+    Ok(())
+}
+
+async fn pods_of_every_controller_are_stored_injected() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("controllers", &[]).await?;
+    let annotations: serde_json::Map<String, Value> =
+        TLS.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let template = |policy: &str| {
+        let mut spec = template_spec();
+        spec["restartPolicy"] = json!(policy);
+        json!({"metadata": {"labels": {"app": "web"}, "annotations": annotations}, "spec": spec})
+    };
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let job = json!({"template": template("Never")});
+    let manifests = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "deployment"},
+         "spec": {"replicas": 2, "selector": selector, "template": template("Always")}},
+        {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "statefulset"},
+         "spec": {"serviceName": "web", "selector": selector, "template": template("Always")}},
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": job},
+        {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "cronjob"},
+         "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": job}}},
+    ]});
+    webhook
+        .plane()
+        .kubectl_with(&["apply", "--namespace", &namespace, "-f", "-"], &manifests.to_string())?
+        .ok()?;
+    let pods: Api<Pod> = Api::namespaced(webhook.plane().client().await?, &namespace);
+    for (owner, count) in [("deployment-", 2), ("statefulset-", 1), ("job-", 1), ("cronjob-", 1)] {
+        wait_until_async(&format!("{count} pods of {owner}"), CRON, async || {
+            let found = pods.list(&ListParams::default()).await?.items;
+            let mine: Vec<_> = found
+                .iter()
+                .filter(|pod| pod.metadata.name.as_deref().is_some_and(|name| name.starts_with(owner)))
+                .collect();
+            ensure!(mine.len() >= count, "there are {}", mine.len());
+            for pod in mine {
+                let pod = serde_json::to_value(pod)?;
+                ensure!(names(&pod, "initContainers") == ["envoy-tls"], "{pod:#}");
+                ensure!(names(&pod, "containers") == ["web"], "{pod:#}");
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn a_restricted_namespace_accepts_every_built_in_profile() -> Result {
+    let webhook = shared().await?;
+    let restricted = [
+        ("pod-security.kubernetes.io/enforce", "restricted"),
+        ("pod-security.kubernetes.io/enforce-version", "latest"),
+    ];
+    let namespace = webhook.namespace("restricted", &restricted).await?;
+    // The namespace does refuse what is not restricted.
+    let mut loose = pod("loose", &[]);
+    loose["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
+    let refused = create(webhook.plane(), &namespace, &loose).await;
+    ensure!(refused.is_err_and(|error| format!("{error:#}").contains("restricted")));
+    let stored = create(webhook.plane(), &namespace, &pod("web", EVERYTHING)).await?;
+    ensure!(names(&stored, "initContainers").len() == 5);
+    // And the ways of a certificate that add containers and volumes of their own.
+    let self_signed = pod(
+        "self-signed",
+        &[("outrigger.dev/inject", "envoy-tls"), ("envoy-tls.outrigger.dev/certificate", "self-signed")],
+    );
+    let stored = create(webhook.plane(), &namespace, &self_signed).await?;
+    ensure!(names(&stored, "initContainers").len() == 2, "{stored:#}");
+    let cert_manager = pod(
+        "cert-manager",
+        &[
+            ("outrigger.dev/inject", "envoy-tls"),
+            ("envoy-tls.outrigger.dev/certificate", "cert-manager"),
+            ("envoy-tls.outrigger.dev/issuer-name", "ca"),
+            ("envoy-tls.outrigger.dev/dns-names", "web.shop.svc"),
+        ],
+    );
+    let stored = create(webhook.plane(), &namespace, &cert_manager).await?;
+    ensure!(stored["spec"]["volumes"].to_string().contains("csi.cert-manager.io"), "{stored:#}");
+    Ok(())
+}
+
+/// CONTRACT, rule 4: on reinvocation the ServiceAccount plugin mounts the token into every container that has
+/// nothing at its path.
+async fn the_sidecars_get_no_service_account_token() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("token", &[]).await?;
+    let stored = create(webhook.plane(), &namespace, &pod("web", EVERYTHING)).await?;
+    for container in stored["spec"]["initContainers"].as_array().into_iter().flatten() {
+        let at_token: Vec<_> = container["volumeMounts"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|mount| mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount")
+            .collect();
+        ensure!(at_token.len() == 1, "{container:#}");
+        ensure!(!at_token[0]["name"].as_str().unwrap_or_default().starts_with("kube-api-access-"), "{container:#}");
+    }
+    Ok(())
+}
+
+async fn a_pod_that_does_not_ask_is_stored_as_it_was() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("unasked", &[]).await?;
+    let stored = create(webhook.plane(), &namespace, &pod("web", &[("other", "annotation")])).await?;
+    ensure!(names(&stored, "initContainers").is_empty());
+    ensure!(stored["metadata"]["annotations"] == json!({"other": "annotation"}), "{stored:#}");
+    Ok(())
+}
+
+async fn a_denial_tells_the_client_everything_that_is_wrong() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("denied", &[]).await?;
+    let wrong = pod(
+        "web",
+        &[
+            ("outrigger.dev/inject", "envoy-tls"),
+            ("envoy-tls.outrigger.dev/secret", "web-tls"),
+            ("envoy-tls.outrigger.dev/listen-prot", "8443"),
+            ("envoy-tls.outrigger.dev/upstream-port", "99999"),
+        ],
+    );
+    let refused =
+        webhook.plane().kubectl_with(&["create", "--namespace", &namespace, "-f", "-"], &wrong.to_string())?;
+    ensure!(refused.code == 1, "{refused:?}");
+    for part in [
+        "denied the request: outrigger: 2 problems",
+        "envoy-tls.outrigger.dev/listen-prot",
+        "did you mean \"listen-port\"?",
+        "envoy-tls.outrigger.dev/upstream-port: given \"99999\", expected an integer from 1 to 65535",
+    ] {
+        ensure!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    let pods: Api<Pod> = Api::namespaced(webhook.plane().client().await?, &namespace);
+    ensure!(pods.list(&ListParams::default()).await?.items.is_empty());
+    Ok(())
+}
+
+async fn warnings_reach_the_client() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("warned", &[]).await?;
+    let asking = pod(
+        "web",
+        &[("outrigger.dev/inject", "log-tail"), ("log-tail.outrigger.dev/path", "/var/log/web/error.log")],
+    );
+    let created =
+        webhook.plane().kubectl_with(&["create", "--namespace", &namespace, "-f", "-"], &asking.to_string())?;
+    ensure!(created.code == 0, "{created:?}");
+    ensure!(created.stderr.contains("hides what the image has there"), "{}", created.stderr);
+    Ok(())
+}
+
+async fn a_dry_run_answers_the_same_and_stores_nothing() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("dry", &[]).await?;
+    let pods: Api<Pod> = Api::namespaced(webhook.plane().client().await?, &namespace);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let asking = serde_json::from_value(pod("web", TLS))?;
+    let answered = serde_json::to_value(pods.create(&dry, &asking).await?)?;
+    ensure!(names(&answered, "initContainers") == ["envoy-tls"]);
+    ensure!(pods.list(&ListParams::default()).await?.items.is_empty());
+    Ok(())
+}
+
+/// `reinvocationPolicy: IfNeeded`: a webhook that runs after ours changes the pod, so ours runs again.
+async fn after_another_webhook_edited_there_is_still_one_of_each() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("twice", &[("edited", "yes")]).await?;
+    let editor = Editor::start(webhook.plane()).await?;
+    let stored = create(webhook.plane(), &namespace, &pod("web", EVERYTHING)).await?;
+    drop(editor);
+    ensure!(stored["metadata"]["labels"]["edited"] == "yes", "the other webhook did not run: {stored:#}");
+    let init = names(&stored, "initContainers");
+    ensure!(init == ["wait-for", "envoy-tls", "db", "fluentd", "log-tail"], "{init:?}");
+    ensure!(names(&stored, "containers") == ["web", "late"], "{stored:#}");
+    for container in stored["spec"]["initContainers"].as_array().into_iter().flatten() {
+        let image = container["image"].as_str().unwrap_or_default();
+        ensure!(image.starts_with("mirror.example.com/"), "{image}");
+    }
+    let mut volumes = names(&stored, "volumes");
+    let all = volumes.len();
+    volumes.sort();
+    volumes.dedup();
+    ensure!(volumes.len() == all, "{volumes:?}");
+    Ok(())
+}
+
+/// One engine: the command line and the webhook come to the same pod.
+async fn what_inject_prints_is_what_is_stored() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("doors", &[]).await?;
+    let asking = pod("web", EVERYTHING);
+    let stored = create(webhook.plane(), &namespace, &asking).await?;
+    let printed = webhook.inject(&asking)?;
+    ensure!(
+        stored["metadata"]["annotations"] == printed["metadata"]["annotations"],
+        "{:#}\n{:#}",
+        stored["metadata"]["annotations"],
+        printed["metadata"]["annotations"]
+    );
+    ensure!(names(&stored, "initContainers") == names(&printed, "initContainers"));
+    // The API server fills in defaults; what we wrote is all there.
+    contains(&stored["spec"]["initContainers"], &printed["spec"]["initContainers"], "initContainers")
+}
+
+/// Whether `whole` has everything of `part`.
+fn contains(whole: &Value, part: &Value, path: &str) -> Result {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => part.iter().try_for_each(|(key, value)| {
+            contains(whole.get(key).unwrap_or(&Value::Null), value, &format!("{path}.{key}"))
+        }),
+        (Value::Array(whole), Value::Array(part)) => {
+            ensure!(whole.len() == part.len(), "{path}: {} and {} items", whole.len(), part.len());
+            whole.iter().zip(part).try_for_each(|(whole, part)| contains(whole, part, path))
+        }
+        _ => {
+            ensure!(whole == part, "{path}: {whole} and {part}");
+            Ok(())
+        }
+    }
+}
+
+async fn with_the_webhook_down_only_pods_that_ask_are_refused() -> Result {
+    let webhook = Webhook::start(std::sync::Arc::new(ControlPlane::start(Controllers::Absent)?), "down").await?;
+    let namespace = webhook.namespace("down", &[]).await?;
+    create(webhook.plane(), &namespace, &pod("before", TLS)).await?;
+    let plane = webhook.stop_serving();
+    create(&plane, &namespace, &pod("unasked", &[])).await?;
+    let refused = create(&plane, &namespace, &pod("asked", TLS)).await;
+    let error = format!("{:#}", refused.err().context("the pod was created without its sidecar")?);
+    ensure!(error.contains("failed calling webhook \"pods.outrigger.dev\""), "{error}");
+    Ok(())
+}
+
+/// With the real chart as an admin would install it: a Secret, a Deployment that the API server takes, and
+/// nothing left after the uninstall.
+async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
+    let plane = ControlPlane::shared()?;
+    let namespace = plane.namespace(&plane.client().await?, "chart", &[
+        ("pod-security.kubernetes.io/enforce", "restricted"),
+    ], &[]).await?;
+    let folder = tempfile::tempdir()?;
+    let ca = folder.path().join("ca.crt");
+    std::fs::write(&ca, plane.authority().certificate())?;
+    let ca = format!("tls.caBundle={}", ca.display());
+    let helm = testkit::Helm::with_cluster(plane.kubeconfig())?;
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/outrigger");
+    let arguments = |verb: &'static str, extra: &[&'static str]| {
+        let mut all: Vec<String> = [verb, "one", chart, "--namespace", &namespace, "--set", "tls.secretName=tls", "--set-file", &ca]
+            .map(str::to_owned)
+            .to_vec();
+        all.extend(extra.iter().map(|&text| text.to_owned()));
+        all
+    };
+    let run = |arguments: Vec<String>| -> Result<String> {
+        helm.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?.ok()
+    };
+    // Nothing may be called while it is installed: no pod in this cluster asks at this moment but those of
+    // other tests, whose namespaces this registration must not reach.
+    let only = ["--set", "webhook.failurePolicy=Ignore", "--set", "webhook.timeoutSeconds=1"];
+    run(arguments("install", &only))?;
+    let before = plane.kubectl(&["get", "deployment,service,mutatingwebhookconfiguration", "--namespace", &namespace, "-o", "yaml"])?.ok()?;
+    ensure!(before.contains("kind: Deployment") && before.contains("matchConditions"), "{before}");
+    run(arguments("upgrade", &only))?;
+    wait_until_async("the pods of the Deployment", LIMIT, async || {
+        let pods: Api<Pod> = Api::namespaced(plane.client().await?, &namespace);
+        let found = pods.list(&ListParams::default()).await?.items.len();
+        ensure!(found == 2, "there are {found}");
+        Ok(())
+    })
+    .await?;
+    run(vec!["uninstall".into(), "one".into(), "--namespace".into(), namespace.clone()])?;
+    let left = plane.kubectl(&["get", "deployment,service,configmap,serviceaccount,poddisruptionbudget", "--namespace", &namespace, "-l", "app.kubernetes.io/instance=one", "-o", "name"])?.ok()?;
+    ensure!(left.trim().is_empty(), "{left}");
+    let left = plane.kubectl(&["get", "mutatingwebhookconfigurations", "-l", "app.kubernetes.io/instance=one", "-o", "name"])?.ok()?;
+    ensure!(left.trim().is_empty(), "{left}");
+    Ok(())
+}
+
+/// CONTRACT, rule 5: a quota on requests and limits refuses containers without.
+async fn a_quota_that_wants_limits_accepts_the_result() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("quota", &[]).await?;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota"},
+        "spec": {"hard": {"requests.cpu": "4", "limits.cpu": "8", "requests.memory": "4Gi", "limits.memory": "8Gi"}},
+    });
+    webhook.plane().kubectl_with(&["create", "--namespace", &namespace, "-f", "-"], &quota.to_string())?.ok()?;
+    let mut asking = pod("web", EVERYTHING);
+    asking["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}});
+    wait_until_async("the quota to be counted and the pod to be accepted", LIMIT, async || {
+        create(webhook.plane(), &namespace, &asking).await.map(drop)
+    })
+    .await
+}
+
+async fn every_review_is_counted() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("counted", &[]).await?;
+    let before = webhook.reviews().await?;
+    create(webhook.plane(), &namespace, &pod("web", TLS)).await?;
+    let after = webhook.reviews().await?;
+    ensure!(after >= before + 1.0, "{before} before, {after} after");
+    Ok(())
+}

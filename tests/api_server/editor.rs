@@ -1,0 +1,124 @@
+//! Another mutating webhook, as clusters have them: it rewrites registries, adds a mount, a variable and a
+//! label to everything, and a container of its own. It runs after ours, so ours is invoked again.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::post;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use testkit::{ControlPlane, Result};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+/// Named so that the API server, which calls webhooks in the order of their names, calls it after ours.
+const NAME: &str = "zz-editor";
+
+/// The running webhook. Dropping it takes the registration away.
+pub(crate) struct Editor<'p> {
+    plane: &'p ControlPlane,
+    serving: JoinHandle<()>,
+}
+
+impl<'p> Editor<'p> {
+    /// Serves and registers it for namespaces with the label `edited`.
+    pub(crate) async fn start(plane: &'p ControlPlane) -> Result<Self> {
+        let issued = plane.authority().server(&["127.0.0.1"])?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes())?],
+                PrivateKeyDer::from_pem_slice(issued.key.as_bytes())?,
+            )?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let serving = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls))));
+        let registration = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": NAME},
+            "webhooks": [{
+                "name": "editor.example.com",
+                "clientConfig": {
+                    "url": format!("https://127.0.0.1:{port}/edit"),
+                    "caBundle": STANDARD.encode(plane.authority().certificate()),
+                },
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+                "namespaceSelector": {"matchLabels": {"edited": "yes"}},
+                "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
+                "reinvocationPolicy": "IfNeeded",
+            }],
+        });
+        plane.kubectl_with(&["create", "-f", "-"], &registration.to_string())?.ok()?;
+        // The API server learns of a registration within a second or so.
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        Ok(Self { plane, serving })
+    }
+}
+
+impl Drop for Editor<'_> {
+    fn drop(&mut self) {
+        let deleted = self.plane.kubectl(&["delete", "mutatingwebhookconfiguration", NAME]);
+        if let Err(error) = deleted.and_then(|finished| finished.ok()) {
+            eprintln!("{NAME} could not be deleted: {error:#}");
+        }
+        self.serving.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, tls: TlsAcceptor) {
+    let router = Router::new().route("/edit", post(edit));
+    while let Ok((stream, _)) = listener.accept().await {
+        let (tls, router) = (tls.clone(), router.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let service = TowerToHyperService::new(router);
+            let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+async fn edit(body: Bytes) -> String {
+    let review: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let object = &review["request"]["object"];
+    let mut patch = Vec::new();
+    let mut add = |path: String, value: Value| patch.push(json!({"op": "add", "path": path, "value": value}));
+    if object["metadata"]["labels"]["edited"] != "yes" {
+        if !object["metadata"]["labels"].is_object() {
+            add("/metadata/labels".into(), json!({}));
+        }
+        add("/metadata/labels/edited".into(), json!("yes"));
+        add("/spec/volumes/-".into(), json!({"name": "late", "emptyDir": {"sizeLimit": "1Mi"}}));
+        for list in ["initContainers", "containers"] {
+            for (index, container) in object["spec"][list].as_array().into_iter().flatten().enumerate() {
+                let image = container["image"].as_str().unwrap_or_default();
+                let rest = image.split_once('/').map_or(image, |(_, rest)| rest);
+                let at = format!("/spec/{list}/{index}");
+                add(format!("{at}/image"), json!(format!("mirror.example.com/{rest}")));
+                add(format!("{at}/volumeMounts/-"), json!({"name": "late", "mountPath": "/late"}));
+                if container["env"].is_array() {
+                    add(format!("{at}/env/-"), json!({"name": "LATE", "value": "yes"}));
+                } else {
+                    add(format!("{at}/env"), json!([{"name": "LATE", "value": "yes"}]));
+                }
+            }
+        }
+        add("/spec/containers/-".into(), json!({"name": "late", "image": "mirror.example.com/late:1"}));
+    }
+    let mut response = json!({"uid": review["request"]["uid"], "allowed": true});
+    if !patch.is_empty() {
+        response["patchType"] = json!("JSONPatch");
+        response["patch"] = json!(STANDARD.encode(Value::Array(patch).to_string()));
+    }
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).to_string()
+}
