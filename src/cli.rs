@@ -1,10 +1,13 @@
 //! The command line: a thin layer that reads files, calls the library and prints.
 
+pub mod certificate;
 pub mod explain;
 pub mod inject;
 pub mod options;
 pub mod profile;
+pub mod serve;
 pub mod tree;
+pub mod wait_for;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -21,9 +24,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::ServeCommand),
     Inject(inject::InjectCommand),
     Explain(explain::ExplainCommand),
     Profile(profile::ProfileCommand),
+    Certificate(certificate::CertificateCommand),
+    WaitFor(wait_for::WaitForCommand),
 }
 
 /// Exit status of a command that could not be carried out as it was given.
@@ -34,6 +40,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = anstream::stdout().lock();
     let result = match &cli.command {
+        Command::Serve(command) => command.run(),
+        Command::Certificate(command) => command.run(),
+        Command::WaitFor(command) => command.run(),
         Command::Inject(command) => command.run(&mut out),
         Command::Explain(command) => command.run(&mut out),
         Command::Profile(command) => command.run(&mut out),

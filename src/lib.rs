@@ -5,7 +5,10 @@
 //! and the core reads.
 
 pub mod admission;
+pub mod certificate;
 pub mod cli;
 pub mod inject;
 pub mod manifest;
 pub mod profile;
+pub mod server;
+pub mod wait;

@@ -195,6 +195,9 @@ fn scalar(text: &str) -> String {
 /// Whether a string is plain beyond doubt. Words that YAML 1.1 reads as booleans or null, and everything that
 /// looks like a number, a date or a sexagesimal, is not.
 fn is_plain(text: &str) -> bool {
+    if is_quantity(text) {
+        return true;
+    }
     const WORDS: &[&str] = &["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan"];
     let first = text.chars().next();
     let starts_well = first.is_some_and(|first| first.is_ascii_alphabetic() || matches!(first, '/' | '_' | '$'));
@@ -207,6 +210,12 @@ fn is_plain(text: &str) -> bool {
         && !text.contains(": ")
         && !text.contains(" #")
         && !WORDS.contains(&text.to_ascii_lowercase().as_str())
+}
+
+/// Whether a string is a quantity with a suffix, as in `10m` or `64Mi`, which no reader takes for a number.
+fn is_quantity(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    digits > 0 && matches!(&text[digits..], "m" | "k" | "M" | "G" | "T" | "Ki" | "Mi" | "Gi" | "Ti")
 }
 
 #[cfg(test)]

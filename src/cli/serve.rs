@@ -1,0 +1,139 @@
+//! `outrigger serve`: the webhook.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::options::{CatalogueOptions, NativeSidecars};
+use crate::admission;
+use crate::certificate::{CertificatePair, Subject};
+use crate::server::{CertificateSource, Server, ServerConfig};
+
+/// Run the webhook
+#[derive(Debug, Args)]
+pub struct ServeCommand {
+    /// Where reviews are taken, with TLS
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+    /// Where /metrics, /healthz and /readyz are told, without TLS
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
+    operations_listen: SocketAddr,
+    /// The certificate chain in PEM; a changed file is served within seconds
+    #[arg(long, value_name = "FILE", requires = "tls_key", required_unless_present = "self_signed")]
+    tls_cert: Option<PathBuf>,
+    /// The private key in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Make a certificate at start that is gone at the end, to try things out
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    self_signed: bool,
+    /// A name in that certificate, besides localhost; may be given several times
+    #[arg(long, value_name = "NAME", requires = "self_signed")]
+    dns_name: Vec<String>,
+    /// How sidecars run in the cluster
+    #[arg(long, value_enum, default_value_t)]
+    native_sidecars: NativeSidecars,
+    /// Connections held at a time; further ones wait
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_connections: u32,
+    /// Reviews worked on at a time; further ones are asked to come again
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    max_in_flight: u32,
+    /// How long to go on serving after SIGTERM, until the API server has heard of it
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    drain_seconds: u64,
+    /// The form of log lines; RUST_LOG filters them
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(flatten)]
+    catalogue: CatalogueOptions,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl ServeCommand {
+    /// Runs the webhook until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// A profile, certificate or address that cannot be used; each names its flag.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        self.start_logging();
+        let snapshot = self.catalogue.snapshot(self.native_sidecars)?;
+        let mut config = ServerConfig::new(self.listen, self.operations_listen, self.certificate()?);
+        config.max_connections = self.max_connections as usize;
+        config.max_in_flight = self.max_in_flight as usize;
+        config.drain = Duration::from_secs(self.drain_seconds);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("the runtime cannot be started")?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
+            let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
+            let profiles = snapshot.catalogue.iter().count();
+            let server = Server::bind(config, move |body: &[u8]| admission::review(body, &snapshot)).await?;
+            let (listen, operations) = server.addresses()?;
+            tracing::info!(target: "server", %listen, %operations, profiles, "serving");
+            let told = async {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            let mut again = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
+            // The first SIGINT is also seen by this one; only a second ends at once.
+            tokio::select! {
+                () = server.run(told) => {}
+                () = async { again.recv().await; again.recv().await; } => {
+                    tracing::warn!(target: "server", "interrupted twice: ending at once");
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+
+    fn certificate(&self) -> anyhow::Result<CertificateSource> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(private_key)) => Ok(CertificateSource::Files {
+                certificate: certificate.clone(),
+                private_key: private_key.clone(),
+            }),
+            _ => {
+                let mut dns_names = vec!["localhost".to_owned()];
+                dns_names.extend(self.dns_name.iter().cloned());
+                let mut addresses = vec![std::net::Ipv4Addr::LOCALHOST.into(), std::net::Ipv6Addr::LOCALHOST.into()];
+                if !self.listen.ip().is_unspecified() && !self.listen.ip().is_loopback() {
+                    addresses.push(self.listen.ip());
+                }
+                let subject = Subject { dns_names, addresses, days: 30 };
+                Ok(CertificateSource::Pair(CertificatePair::self_signed(&subject)?))
+            }
+        }
+    }
+
+    fn start_logging(&self) {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let terminal = std::io::stderr().is_terminal();
+        let builder =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+        // A subscriber that is set already, as in a test, stays.
+        let _ = match self.log_format {
+            LogFormat::Text => builder.try_init(),
+            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        };
+    }
+}

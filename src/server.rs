@@ -1,0 +1,348 @@
+//! The HTTPS server: accepts, answers, reloads its certificate, and leaves without losing a request.
+//!
+//! The API server keeps connections for 90 seconds, never repeats a POST whose connection broke, and repeats
+//! one that got 503 with `Retry-After`. From that follows everything here: connections are held rather than
+//! reset, kept longer than the client keeps them, load is shed with 503, and on SIGTERM the server goes on
+//! serving, with `Connection: close`, until nobody sends it anything.
+
+pub mod activity;
+pub mod metrics;
+mod routes;
+pub mod tls;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+pub use routes::Reviewer;
+pub use tls::CertificateSource;
+
+use activity::{Activity, Deadline, Patience, Watched};
+use metrics::Metrics;
+use routes::Shared;
+use tls::{Loader, TlsError};
+
+/// How a server is set up. The defaults are those of the flags of `outrigger serve`.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// Where reviews are taken, with TLS.
+    pub listen: SocketAddr,
+    /// Where metrics and health are told, without.
+    pub operations_listen: SocketAddr,
+    /// The certificate.
+    pub certificate: CertificateSource,
+    /// Connections held at a time. Further ones wait in the kernel's queue and are not reset.
+    pub max_connections: usize,
+    /// Reviews read or answered at a time. Further ones get 503 with `Retry-After: 1`.
+    pub max_in_flight: usize,
+    /// The largest body: a review can hold two objects of 3 MiB each.
+    pub max_body: usize,
+    /// The time for a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// The time for the headers of a request, from their first byte.
+    pub header_timeout: Duration,
+    /// The time for a body.
+    pub body_timeout: Duration,
+    /// How long a connection may wait for its next request. Above the client's 90 seconds.
+    pub idle_timeout: Duration,
+    /// How long a server that was told to stop goes on serving.
+    pub drain: Duration,
+    /// How long requests under way may then take.
+    pub grace: Duration,
+}
+
+impl ServerConfig {
+    /// The defaults.
+    pub fn new(listen: SocketAddr, operations_listen: SocketAddr, certificate: CertificateSource) -> Self {
+        Self {
+            listen,
+            operations_listen,
+            certificate,
+            max_connections: 4096,
+            max_in_flight: 256,
+            max_body: 7 * 1024 * 1024,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(180),
+            drain: Duration::from_secs(15),
+            grace: Duration::from_secs(8),
+        }
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address that cannot be listened on.
+    #[error("{flag} {address}: cannot listen: {error}")]
+    Listen {
+        /// The flag that names the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A server that listens and does not serve yet.
+pub struct Server {
+    config: ServerConfig,
+    webhook: TcpListener,
+    operations: TcpListener,
+    shared: Arc<Shared>,
+    loader: Loader,
+    tls: TlsAcceptor,
+}
+
+/// Where a server is between its start and its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    Closing,
+}
+
+impl Server {
+    /// Listens on both addresses and loads the certificate.
+    ///
+    /// # Errors
+    /// An address that is taken, or a certificate that cannot be served; each names its flag.
+    pub async fn bind(config: ServerConfig, reviewer: impl Reviewer) -> Result<Self, ServerError> {
+        let metrics = Arc::new(Metrics::default());
+        let (loader, certificate) = Loader::start(config.certificate.clone(), Arc::clone(&metrics))?;
+        let tls = TlsAcceptor::from(Arc::new(tls::server_config(Arc::clone(&certificate))?));
+        let webhook = listen("--listen", config.listen).await?;
+        let operations = listen("--operations-listen", config.operations_listen).await?;
+        let shared = Arc::new(Shared {
+            reviewer: Box::new(reviewer),
+            metrics,
+            certificate,
+            draining: AtomicBool::new(false),
+            in_flight: Semaphore::new(config.max_in_flight),
+            max_body: config.max_body,
+            body_timeout: config.body_timeout,
+        });
+        Ok(Self { config, webhook, operations, shared, loader, tls })
+    }
+
+    /// Where it really listens, for a port that was given as 0: reviews, operations.
+    ///
+    /// # Errors
+    /// A socket that does not know its address.
+    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.webhook.local_addr()?, self.operations.local_addr()?))
+    }
+
+    /// Serves until `shutdown` is ready, then drains and returns.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { config, webhook, operations, shared, loader, tls } = self;
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let config = Arc::new(config);
+        let connections = Arc::new(Semaphore::new(config.max_connections));
+
+        let secure = Listener {
+            router: routes::webhook(&shared),
+            shared: Arc::clone(&shared),
+            config: Arc::clone(&config),
+            connections: Arc::clone(&connections),
+            phases: phases.clone(),
+            tls: Some(tls),
+        };
+        let plain = Listener {
+            router: routes::operations(&shared),
+            shared: Arc::clone(&shared),
+            config: Arc::clone(&config),
+            // The operations port has a bound of its own, so that neither port can starve the other.
+            connections: Arc::new(Semaphore::new(64)),
+            phases,
+            tls: None,
+        };
+        let watching = tokio::spawn(loader.watch());
+        let accepting = tokio::spawn(secure.accept(webhook));
+        let telling = tokio::spawn(plain.accept(operations));
+
+        shutdown.await;
+        tracing::info!(target: "server", drain_seconds = config.drain.as_secs(), "draining");
+        shared.draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(config.drain).await;
+        accepting.abort();
+        phase.send_replace(Phase::Closing);
+        let all = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
+        let ended = tokio::time::timeout(config.grace, connections.acquire_many(all)).await;
+        if ended.is_err() {
+            tracing::warn!(target: "server", "some connections did not end in time and are cut");
+        }
+        telling.abort();
+        watching.abort();
+    }
+}
+
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|error| ServerError::Listen { flag, address, error })
+}
+
+/// One port.
+#[derive(Clone)]
+struct Listener {
+    router: Router,
+    shared: Arc<Shared>,
+    config: Arc<ServerConfig>,
+    connections: Arc<Semaphore>,
+    phases: watch::Receiver<Phase>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listener {
+    async fn accept(self, listener: TcpListener) {
+        loop {
+            // A place first: without one the connection stays in the kernel's queue, where it waits, instead of
+            // being accepted and reset.
+            let Ok(place) = Arc::clone(&self.connections).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(self.clone().connection(stream, place));
+                }
+                Err(error) => {
+                    // Most likely out of file descriptors: they come back as connections end.
+                    tracing::warn!(target: "server", %error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// One connection, from its handshake, which must not hold up the accept loop, to its end.
+    async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+        let _counted = self.tls.is_some().then(|| self.shared.metrics.connection());
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(target: "server", %error, "TCP_NODELAY could not be set");
+        }
+        let activity = Activity::new();
+        let Some(tls) = &self.tls else {
+            return self.serve(Watched::new(stream, Arc::clone(&activity)), &activity, false).await;
+        };
+        let handshake = tokio::time::timeout(self.config.handshake_timeout, tls.accept(stream)).await;
+        let result = match &handshake {
+            Ok(Ok(_)) => "ok",
+            Ok(Err(_)) => "failed",
+            Err(_) => "slow",
+        };
+        self.shared.metrics.handshake(result);
+        match handshake {
+            Ok(Ok(stream)) => {
+                let multiplexed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.serve(Watched::new(stream, Arc::clone(&activity)), &activity, multiplexed).await;
+            }
+            Ok(Err(error)) => tracing::debug!(target: "server", %error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(target: "server", "a TLS handshake took too long"),
+        }
+    }
+
+    async fn serve<S>(mut self, stream: S, activity: &Arc<Activity>, multiplexed: bool)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            // Its header timeout also runs between requests; see `activity`.
+            .header_read_timeout(None)
+            .max_buf_size(64 * 1024)
+            .keep_alive(true);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(128)
+            .max_header_list_size(16 * 1024)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let builder = if self.tls.is_none() {
+            // No HTTP/2 by prior knowledge: nobody who means well speaks it here.
+            builder.http1_only()
+        } else if multiplexed {
+            builder.http2_only()
+        } else {
+            builder.http1_only()
+        };
+
+        let router = self.router.clone();
+        let requests = Arc::clone(activity);
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            let answering = requests.answering();
+            let answer = router.clone().oneshot(request.map(axum::body::Body::new));
+            async move {
+                let answer = answer.await;
+                drop(answering);
+                answer
+            }
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let patience = Patience { headers: self.config.header_timeout, idle: self.config.idle_timeout };
+        let mut closing = false;
+        loop {
+            let (at, reason) = self.patience_ends(activity, patience, multiplexed);
+            tokio::select! {
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(target: "server", error = %error, "a connection ended badly");
+                    }
+                    return;
+                }
+                // Bytes came, or the pressure on all connections may be another.
+                () = activity.changed() => {}
+                () = tokio::time::sleep(patience.headers), if !activity.served() => {}
+                () = tokio::time::sleep_until(at) => {
+                    let (at, _) = self.patience_ends(activity, patience, multiplexed);
+                    if at <= Instant::now() {
+                        self.shared.metrics.rejected(reason);
+                        return;
+                    }
+                }
+                changed = self.phases.changed(), if !closing => {
+                    if changed.is_err() || *self.phases.borrow() == Phase::Closing {
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+            }
+        }
+    }
+
+    /// When a connection is ended if nothing changes until then, and why.
+    fn patience_ends(&self, activity: &Activity, patience: Patience, multiplexed: bool) -> (Instant, &'static str) {
+        match activity.deadline(patience) {
+            // HTTP/2 has frames that belong to no request. hyper bounds its headers and pings its peer.
+            Deadline::Headers(at) if !multiplexed => (at, "slow_headers"),
+            Deadline::Headers(_) | Deadline::None => (Instant::now() + patience.idle, "idle"),
+            // Under pressure a connection that never asked for anything makes room for one that does.
+            Deadline::Idle(at) if !activity.served() && self.is_crowded() => {
+                (at - patience.idle + patience.headers, "idle")
+            }
+            Deadline::Idle(at) => (at, "idle"),
+        }
+    }
+
+    /// Whether fewer than an eighth of the places are free.
+    fn is_crowded(&self) -> bool {
+        self.connections.available_permits() < self.config.max_connections.div_ceil(8)
+    }
+}

@@ -1,0 +1,136 @@
+//! Metrics, in OpenMetrics text. Every label has a closed set of values: nothing that a pod's author wrote
+//! becomes a label.
+
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::admission::Summary;
+
+type Labels1 = [(&'static str, &'static str); 1];
+type Labels2 = [(&'static str, &'static str); 2];
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reviews: Family<Labels2, Counter>,
+    duration: Histogram,
+    in_flight: Gauge,
+    rejected: Family<Labels1, Counter>,
+    handshakes: Family<Labels1, Counter>,
+    connections: Gauge,
+    certificate_end: Gauge<i64, AtomicI64>,
+    reloads: Family<Labels1, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // From a microsecond, a skipped review, to a tenth of a second, which would be a fault.
+        let buckets = [
+            1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1,
+        ];
+        let mut metrics = Self {
+            registry: Registry::with_prefix("outrigger"),
+            reviews: Family::default(),
+            duration: Histogram::new(buckets),
+            in_flight: Gauge::default(),
+            rejected: Family::default(),
+            handshakes: Family::default(),
+            connections: Gauge::default(),
+            certificate_end: Gauge::default(),
+            reloads: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("admission_reviews", "Reviews answered, by outcome and reason", metrics.reviews.clone());
+        registry.register_with_unit(
+            "admission_review_duration",
+            "Time to answer a review, without the network",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register("http_requests_in_flight", "Reviews being read or answered", metrics.in_flight.clone());
+        registry.register("http_rejected", "Requests that were no reviews, or too many", metrics.rejected.clone());
+        registry.register("tls_handshakes", "TLS handshakes, by result", metrics.handshakes.clone());
+        registry.register("connections", "Open connections", metrics.connections.clone());
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When the served certificate ends, since 1970",
+            Unit::Seconds,
+            metrics.certificate_end.clone(),
+        );
+        registry.register("certificate_reloads", "Changes of the certificate's files, by result", metrics.reloads.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// A review was answered.
+    pub fn reviewed(&self, summary: &Summary, duration: Duration) {
+        self.reviews.get_or_create(&[("outcome", summary.outcome), ("reason", summary.reason)]).inc();
+        self.duration.observe(duration.as_secs_f64());
+    }
+
+    /// A request was turned away; `reason` is one of a closed set.
+    pub fn rejected(&self, reason: &'static str) {
+        self.rejected.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A handshake ended; `result` is one of a closed set.
+    pub fn handshake(&self, result: &'static str) {
+        self.handshakes.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// The files of the certificate changed.
+    pub fn certificate_reloaded(&self, good: bool) {
+        self.reloads.get_or_create(&[("result", if good { "served" } else { "refused" })]).inc();
+    }
+
+    /// The served certificate ends then, in seconds since 1970.
+    pub fn certificate_ends(&self, not_after: i64) {
+        self.certificate_end.set(not_after);
+    }
+
+    /// Counts a review that is being read or answered, until the guard is dropped.
+    pub fn in_flight(&self) -> Counted {
+        Counted::new(&self.in_flight)
+    }
+
+    /// Counts a connection, until the guard is dropped.
+    pub fn connection(&self) -> Counted {
+        Counted::new(&self.connections)
+    }
+
+    /// All of it, as OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Something that is counted while this lives.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,212 @@
+//! The certificate that is served: loaded, reloaded, watched for its end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::metrics::Metrics;
+use crate::certificate::CertificatePair;
+
+/// How often the files are looked at. The kubelet swaps a mounted Secret by renaming a link to a folder, which
+/// watching the files themselves would miss, so contents are compared.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where the certificate comes from.
+#[derive(Clone)]
+pub enum CertificateSource {
+    /// Files, which may change.
+    Files {
+        /// The chain, in PEM.
+        certificate: PathBuf,
+        /// The private key, in PEM.
+        private_key: PathBuf,
+    },
+    /// A pair made at start.
+    Pair(CertificatePair),
+}
+
+/// Why a certificate cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file.
+    #[error("{flag} {path}: cannot be read: {error}")]
+    Read {
+        /// The flag that names the file.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file without a certificate.
+    #[error("{place}: holds no certificate in PEM")]
+    NoCertificate {
+        /// The flag and file.
+        place: String,
+    },
+    /// A file without a key.
+    #[error("{place}: holds no private key in PEM: {error}")]
+    NoKey {
+        /// The flag and file.
+        place: String,
+        /// What the parser said.
+        error: rustls::pki_types::pem::Error,
+    },
+    /// A key that is not that of the certificate, or of an unknown kind.
+    #[error("the certificate and the private key cannot be used together: {0}")]
+    Mismatch(#[from] rustls::Error),
+    /// A certificate that cannot be read.
+    #[error("{place}: the certificate cannot be read: {message}")]
+    BadCertificate {
+        /// The flag and file.
+        place: String,
+        /// What the parser said.
+        message: String,
+    },
+}
+
+/// A certificate that is being served.
+#[derive(Debug)]
+pub struct Served {
+    key: Arc<CertifiedKey>,
+    /// When it ends, in seconds since 1970.
+    pub not_after: i64,
+}
+
+/// The certificate at the moment. Readers never wait.
+#[derive(Debug, Default)]
+pub struct Current(ArcSwapOption<Served>);
+
+impl Current {
+    /// Whether a certificate is there and has not ended.
+    pub fn is_good(&self) -> bool {
+        self.0.load().as_ref().is_some_and(|served| served.not_after > now())
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load().as_ref().map(|served| Arc::clone(&served.key))
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// TLS 1.2 and 1.3 with rustls' own choice of ciphers, HTTP/2 and HTTP/1.1 by ALPN.
+///
+/// # Errors
+/// A provider without a protocol version in common; it has all of them.
+pub fn server_config(current: Arc<Current>) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(current);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Keeps [`Current`] what the source says.
+pub struct Loader {
+    source: CertificateSource,
+    current: Arc<Current>,
+    metrics: Arc<Metrics>,
+    /// What was last looked at, good or bad, so that a bad pair is told once.
+    seen: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Loader {
+    /// Loads the certificate for the first time.
+    ///
+    /// # Errors
+    /// A source that gives no certificate that can be served.
+    pub fn start(source: CertificateSource, metrics: Arc<Metrics>) -> Result<(Self, Arc<Current>), TlsError> {
+        let current = Arc::new(Current::default());
+        let mut loader = Self { source, current: Arc::clone(&current), metrics, seen: None };
+        let (certificate, key) = match &loader.source {
+            CertificateSource::Files { certificate, private_key } => {
+                (read("--tls-cert", certificate)?, read("--tls-key", private_key)?)
+            }
+            CertificateSource::Pair(pair) => {
+                (pair.certificate.clone().into_bytes(), pair.private_key.clone().into_bytes())
+            }
+        };
+        loader.serve(certificate, key)?;
+        Ok((loader, current))
+    }
+
+    /// Looks at the files again and again, until the task is dropped. A pair that cannot be served leaves the
+    /// last good one in place.
+    pub async fn watch(mut self) {
+        let CertificateSource::Files { certificate, private_key } = self.source.clone() else { return };
+        let mut interval = tokio::time::interval(INTERVAL);
+        loop {
+            interval.tick().await;
+            let (Ok(new), Ok(key)) = (tokio::fs::read(&certificate).await, tokio::fs::read(&private_key).await) else {
+                // In the middle of a swap, or gone: what is served stays.
+                continue;
+            };
+            if self.seen.as_ref().is_some_and(|(old_certificate, old_key)| *old_certificate == new && *old_key == key) {
+                continue;
+            }
+            match self.serve(new, key) {
+                Ok(not_after) => {
+                    self.metrics.certificate_reloaded(true);
+                    tracing::info!(target: "tls", not_after, "a new certificate is served");
+                }
+                Err(error) => {
+                    self.metrics.certificate_reloaded(false);
+                    tracing::error!(target: "tls", %error, "the new certificate cannot be served; the old one stays");
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, certificate: Vec<u8>, key: Vec<u8>) -> Result<i64, TlsError> {
+        let places = match &self.source {
+            CertificateSource::Files { certificate, private_key } => {
+                (format!("--tls-cert {}", certificate.display()), format!("--tls-key {}", private_key.display()))
+            }
+            CertificateSource::Pair(_) => ("--self-signed".to_owned(), "--self-signed".to_owned()),
+        };
+        let served = certified(&certificate, &key, &places);
+        self.seen = Some((certificate, key));
+        let served = served?;
+        let not_after = served.not_after;
+        self.metrics.certificate_ends(not_after);
+        self.current.0.store(Some(Arc::new(served)));
+        Ok(not_after)
+    }
+}
+
+fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|error| TlsError::Read { flag, path: path.to_owned(), error })
+}
+
+fn certified(certificate: &[u8], key: &[u8], places: &(String, String)) -> Result<Served, TlsError> {
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(certificate).filter_map(Result::ok).collect();
+    let Some(leaf) = chain.first() else {
+        return Err(TlsError::NoCertificate { place: places.0.clone() });
+    };
+    let not_after = X509Certificate::from_der(leaf)
+        .map(|(_, leaf)| leaf.validity().not_after.timestamp())
+        .map_err(|error| TlsError::BadCertificate { place: places.0.clone(), message: error.to_string() })?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| TlsError::NoKey { place: places.1.clone(), error })?;
+    let key = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
+    Ok(Served { key: Arc::new(key), not_after })
+}

@@ -1,0 +1,226 @@
+//! Waiting for services, inside of init containers: `outrigger wait-for`.
+
+use std::fmt;
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Something that must answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A `host:port` that takes a TCP connection.
+    Tcp(String),
+    /// An `http://` URL that answers with a good status.
+    Http(Uri),
+    /// A name that resolves.
+    Dns(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Http(uri) => write!(f, "http {uri}"),
+            Self::Dns(name) => write!(f, "dns {name}"),
+        }
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For everything.
+    pub total: Duration,
+    /// Between two tries.
+    pub interval: Duration,
+    /// For one try.
+    pub one_try: Duration,
+}
+
+/// A target that did not answer in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{target}: no answer within {seconds} s; at last: {last}")]
+pub struct TimedOut {
+    /// The target, in words.
+    pub target: String,
+    /// The time it had.
+    pub seconds: u64,
+    /// What the last try said.
+    pub last: String,
+}
+
+/// Waits until every target answers, one after the other. `tell` hears of every change: why something is still
+/// waited for, and what has answered.
+///
+/// # Errors
+/// The first target that does not answer in time.
+pub async fn wait_for(targets: &[Target], patience: Patience, mut tell: impl FnMut(String)) -> Result<(), TimedOut> {
+    let start = Instant::now();
+    for target in targets {
+        let mut last = String::new();
+        loop {
+            let left = patience.total.saturating_sub(start.elapsed());
+            let outcome = match tokio::time::timeout(patience.one_try.min(left), try_once(target)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(format!("no answer within {:?}", patience.one_try)),
+            };
+            match outcome {
+                Ok(()) => {
+                    tell(format!("{target}: answers"));
+                    break;
+                }
+                Err(reason) if reason != last => {
+                    tell(format!("{target}: waiting: {reason}"));
+                    last = reason;
+                }
+                Err(_) => {}
+            }
+            if start.elapsed() + patience.interval >= patience.total {
+                return Err(TimedOut { target: target.to_string(), seconds: patience.total.as_secs(), last });
+            }
+            tokio::time::sleep(patience.interval).await;
+        }
+    }
+    Ok(())
+}
+
+async fn try_once(target: &Target) -> Result<(), String> {
+    match target {
+        Target::Tcp(address) => TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string()),
+        Target::Dns(name) => {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|error| error.to_string())?.count();
+            if found == 0 { Err("the name has no address".to_owned()) } else { Ok(()) }
+        }
+        Target::Http(uri) => get(uri).await,
+    }
+}
+
+/// A GET whose answer is 2xx or 3xx, as the kubelet's probes count it.
+async fn get(uri: &Uri) -> Result<(), String> {
+    let authority = uri.authority().ok_or_else(|| "the URL has no host".to_owned())?;
+    let address = match authority.port_u16() {
+        Some(_) => authority.as_str().to_owned(),
+        None => format!("{}:80", authority.as_str()),
+    };
+    let stream = TcpStream::connect(&address).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let driver = tokio::spawn(connection);
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path)
+        .header("host", authority.as_str())
+        .header("user-agent", "outrigger-wait-for")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let answer = sender.send_request(request).await.map_err(|error| error.to_string());
+    driver.abort();
+    match answer?.status() {
+        status if status.is_success() || status.is_redirection() => Ok(()),
+        status => Err(format!("answers {}", StatusCode::as_u16(&status))),
+    }
+}
+
+/// A duration as Go and Kubernetes write it: `200ms`, `5s`, `1m30s`.
+///
+/// # Errors
+/// Text that is none.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("given {text:?}, expected a duration as in 200ms, 5s or 1m30s");
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u32 = rest[..digits].parse().map_err(|_| expected())?;
+        rest = &rest[digits..];
+        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let unit = match &rest[..letters] {
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            _ => return Err(expected()),
+        };
+        total = total.saturating_add(unit.saturating_mul(number));
+        rest = &rest[letters..];
+    }
+    if text.is_empty() { Err(expected()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        total: Duration::from_secs(5),
+        interval: Duration::from_millis(20),
+        one_try: Duration::from_secs(1),
+    };
+
+    #[test]
+    fn durations_are_read_as_kubernetes_writes_them() {
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("200ms"), Ok(Duration::from_millis(200)));
+        for bad in ["", "5", "s", "-1s", "1 s", "1d", "99999999999s", "é"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_is_waited_for_until_it_opens() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = closed.local_addr().unwrap();
+        drop(closed);
+        let opening = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            TcpListener::bind(address).await.unwrap()
+        });
+        let mut told = Vec::new();
+        wait_for(&[Target::Tcp(address.to_string())], PATIENCE, |line| told.push(line)).await.unwrap();
+        assert!(told[0].contains("waiting: Connection refused"), "{told:?}");
+        assert_eq!(told.last().unwrap(), &format!("tcp {address}: answers"));
+        assert_eq!(told.len(), 2, "the same reason is told once: {told:?}");
+        opening.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_status_must_be_good() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            for status in ["503 No", "404 No", "204 Yes"] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await;
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let mut told = Vec::new();
+        let uri = format!("http://{address}/healthz?x=1").parse().unwrap();
+        wait_for(&[Target::Http(uri)], PATIENCE, |line| told.push(line)).await.unwrap();
+        assert!(told[0].ends_with("answers 503") && told[1].ends_with("answers 404"), "{told:?}");
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn patience_ends_and_the_last_reason_is_told() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = closed.local_addr().unwrap();
+        drop(closed);
+        let short = Patience { total: Duration::from_millis(200), ..PATIENCE };
+        let error = wait_for(&[Target::Tcp(address.to_string())], short, |_| ()).await.unwrap_err();
+        assert!(error.to_string().contains("Connection refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_answers() {
+        wait_for(&[Target::Dns("localhost".to_owned())], PATIENCE, |_| ()).await.unwrap();
+    }
+}
