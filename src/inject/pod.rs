@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Text borrowed from the JSON where it holds no escapes.
@@ -124,9 +124,9 @@ pub struct Spec<'a> {
     /// Image pull secrets.
     #[serde(borrow, default)]
     pub image_pull_secrets: Option<Vec<Named<'a>>>,
-    /// Entries for `/etc/hosts`; only whether there are any matters.
-    #[serde(default)]
-    pub host_aliases: Option<Vec<IgnoredAny>>,
+    /// Entries for `/etc/hosts`, as written.
+    #[serde(borrow, default)]
+    pub host_aliases: Option<Vec<&'a RawValue>>,
     /// Resources of the pod as a whole.
     #[serde(borrow, default)]
     pub resources: Option<Resources<'a>>,
