@@ -543,7 +543,10 @@ impl Scalar {
             return format!("one of {}", values.join(", "));
         }
         if let Some(format) = self.format.filter(|format| format.name != "port") {
-            return format.expected.to_owned();
+            return match &self.pattern {
+                Some((source, _)) => format!("{} that matches {source}", format.expected),
+                None => format.expected.to_owned(),
+            };
         }
         let kind = match self.kind {
             Kind::String => "text",
