@@ -20,6 +20,8 @@ pub mod render;
 pub mod share;
 pub mod status;
 
+use std::collections::HashSet;
+
 use serde_json::{Value as Json, json};
 
 pub use decide::{INJECT, Instance, Namespace, Origin, STATUS, Skip};
@@ -178,6 +180,9 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
         .filter_map(|(index, fragments)| reports.get(index).map(|report| (&report.instance, fragments)))
         .collect();
     let mut plan = place::place(pod, &new, request.sidecars, &mut problems);
+    let nothing_new = plan.is_empty();
+    let unchanged = status.clone();
+    let status = add_status(&mut plan, status);
     check_result(pod, &plan, &new, &mut problems);
     drop(new);
     if !problems.is_empty() {
@@ -194,7 +199,11 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
             report.record = Some(record.clone());
         }
     }
-    let patch = write_patch(pod, &mut plan, status);
+    // An instance of only variables or labels leaves nothing whose name its record could claim.
+    if nothing_new && status == unchanged {
+        return Outcome { verdict: Verdict::Skipped(Skip::AlreadyInjected), warnings, instances: reports };
+    }
+    let patch = write_patch(pod, &plan);
     Outcome { verdict: Verdict::Injected(patch), warnings, instances: reports }
 }
 
@@ -216,11 +225,17 @@ fn request_scope<'a>(request: &'a Request<'_>) -> RequestScope<'a> {
 
 /// Whether everything that a record claims is in the pod.
 fn is_borne_out(record: &Record, pod: &Pod<'_>) -> bool {
-    let has = |containers: &[Container<'_>], name: &String| containers.iter().any(|known| *known.name == **name);
+    // Sets, because the record is whatever the pod's author wrote: long lists must cost no more than their length.
+    fn borne_out<'n>(claimed: &[String], there: impl Iterator<Item = &'n str>) -> bool {
+        claimed.is_empty() || {
+            let there: HashSet<&str> = there.collect();
+            claimed.iter().all(|name| there.contains(name.as_str()))
+        }
+    }
     record.claims_something()
-        && record.init_containers.iter().all(|name| has(pod.init_containers(), name))
-        && record.containers.iter().all(|name| has(pod.containers(), name))
-        && record.volumes.iter().all(|name| pod.volumes().iter().any(|known| *known.name == **name))
+        && borne_out(&record.init_containers, pod.init_containers().iter().map(|known| &*known.name))
+        && borne_out(&record.containers, pod.containers().iter().map(|known| &*known.name))
+        && borne_out(&record.volumes, pod.volumes().iter().map(|known| &*known.name))
 }
 
 /// Whether the pod already holds what was rendered, as it was rendered.
@@ -323,13 +338,21 @@ fn check_result(
     check::check(&view, problems);
 }
 
-/// Writes the operations. Lists that the pod lacks are added whole; where they are, items are inserted.
-fn write_patch(pod: &Pod<'_>, plan: &mut Plan, mut status: Status) -> Patch {
-    let mut patch = Patch::default();
-    status.instances.retain(|old| !plan.records.iter().any(|new| new.instance == old.instance));
-    status.instances.append(&mut plan.records);
+/// Adds the status annotation to a plan, and gives the status itself.
+fn add_status(plan: &mut Plan, mut status: Status) -> Status {
+    for record in &plan.records {
+        match status.instances.iter_mut().find(|old| old.instance == record.instance) {
+            Some(old) => old.clone_from(record),
+            None => status.instances.push(record.clone()),
+        }
+    }
     plan.annotations.push((STATUS.to_owned(), status.to_json()));
+    status
+}
 
+/// Writes the operations. Lists that the pod lacks are added whole; where they are, items are inserted.
+fn write_patch(pod: &Pod<'_>, plan: &Plan) -> Patch {
+    let mut patch = Patch::default();
     metadata(pod, plan, &mut patch);
     let spec = pod.spec.as_ref();
     let volumes: Vec<&str> = plan.volumes.iter().map(|volume| volume.json.as_str()).collect();

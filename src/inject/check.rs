@@ -101,7 +101,12 @@ impl<'v> View<'v> {
                 .map(|volume| (&*volume.name, false))
                 .chain(plan.volumes.iter().map(|volume| (volume.name.as_str(), true)))
                 .collect(),
-            annotations_size: pod.annotations().iter().map(|(key, value)| size(key, value)).sum::<usize>()
+            annotations_size: pod
+                .annotations()
+                .iter()
+                .filter(|(key, _)| !plan.annotations.iter().any(|(new, _)| **new == **key))
+                .map(|(key, value)| size(key, value))
+                .sum::<usize>()
                 + plan.annotations.iter().map(|(key, value)| size(key, value)).sum::<usize>(),
             annotation_keys: pod.annotations().iter().map(|(key, _)| &**key).collect(),
             resources: pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()),

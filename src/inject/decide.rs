@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 
 use super::pod::{Pod, Text};
-use super::problem::{Code, Problem, shown, shown_key};
+use super::problem::{Code, MAX_TOLD, Problem, shown, shown_key};
 use crate::profile::catalogue::{Entry, hint};
 use crate::profile::compile::FILES;
 use crate::profile::document::{LabelSelector, Operator, Requirement};
@@ -298,7 +298,10 @@ pub fn check_keys(pod: &Pod<'_>, instances: &[Instance<'_>], problems: &mut Vec<
                 format!("unknown annotation; did you mean {:?}?", format!("{domain}/{name}")),
             ));
         } else if !instances.iter().any(|known| known.name == instance) {
-            let hint = hint(instance, instances.iter().map(|instance| instance.name.as_str()));
+            let hint = match problems.len() < MAX_TOLD {
+                true => hint(instance, instances.iter().map(|instance| instance.name.as_str())),
+                false => String::new(),
+            };
             problems.push(Problem::new(
                 Code::UnknownKey,
                 shown_key(key),

@@ -5,7 +5,7 @@
 
 use super::decide::{Instance, Namespace, parameter_key};
 use super::pod::Pod;
-use super::problem::{Code, Problem, shown_key};
+use super::problem::{Code, MAX_TOLD, Problem, shown_key};
 use crate::profile::catalogue::hint;
 use crate::profile::parameter::Value;
 use crate::profile::{Parameter, SettableBy};
@@ -76,7 +76,9 @@ pub fn resolve(
     );
     for (name, text, source) in from_pod.chain(from_namespace) {
         let Some(index) = profile.parameters.iter().position(|parameter| parameter.kebab == name) else {
-            problems.push(unknown(instance, name, source));
+            // Looking for the name that was meant takes time, and nobody reads the hundredth hint.
+            let hinted = problems.len() < MAX_TOLD;
+            problems.push(unknown(instance, name, source, hinted));
             continue;
         };
         let parameter = &profile.parameters[index];
@@ -143,13 +145,14 @@ fn subject(key: &str, source: Source) -> String {
     if source == Source::Namespace { format!("{key} (on the namespace)") } else { key.to_owned() }
 }
 
-fn unknown(instance: &Instance<'_>, name: &str, source: Source) -> Problem {
+fn unknown(instance: &Instance<'_>, name: &str, source: Source, hinted: bool) -> Problem {
     let profile = &instance.entry.profile;
     let known = profile.parameters.iter().map(|parameter| parameter.kebab.as_str());
     let camel = profile.parameters.iter().find(|parameter| parameter.name == name);
     let hint = match camel {
         Some(parameter) => format!("; did you mean {:?}?", parameter.kebab),
-        None => hint(name, known),
+        None if hinted => hint(name, known),
+        None => String::new(),
     };
     Problem::new(
         Code::UnknownParameter,

@@ -16,6 +16,8 @@ use super::SidecarMode;
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// The longest name part of an annotation's key, after the slash.
 const MAX_KEY_NAME: usize = 63;
+/// How many containers a message names.
+const MAX_NAMES: usize = 10;
 
 /// One of the pod's own containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,11 +250,12 @@ impl Placer<'_, '_> {
                 Some(reference) => found.push(reference),
                 None => {
                     let known: Vec<_> =
-                        self.pod.containers().iter().map(|container| container.name.to_string()).collect();
+                        self.pod.containers().iter().take(MAX_NAMES).map(|container| shown(&container.name)).collect();
+                    let more = if self.pod.containers().len() > MAX_NAMES { ", …" } else { "" };
                     self.problem(
                         Code::InvalidValue,
                         format!("{}.outrigger.dev", instance.name),
-                        format!("the pod has no container {}; it has {}", shown(name), known.join(", ")),
+                        format!("the pod has no container {}; it has {}{more}", shown(name), known.join(", ")),
                     );
                 }
             }
@@ -284,10 +287,16 @@ impl Placer<'_, '_> {
         let text = json.to_string();
         let subject = format!("container {:?}, env {name:?}", &*container.name);
         if let Some(existing) = container.env().iter().find(|known| *known.name == *name) {
-            let same = json.get("valueFrom").is_none()
-                && existing.value_from.is_none()
-                && existing.value.as_deref().unwrap_or_default()
-                    == json.get("value").and_then(Json::as_str).unwrap_or_default();
+            let source: Option<Json> = existing.value_from.and_then(|raw| serde_json::from_str(raw.get()).ok());
+            let same = match (json.get("valueFrom"), source) {
+                (None, None) => {
+                    existing.value.as_deref().unwrap_or_default()
+                        == json.get("value").and_then(Json::as_str).unwrap_or_default()
+                }
+                // The API server fills in defaults, such as `fieldRef.apiVersion`.
+                (Some(wanted), Some(given)) => holds(&given, wanted),
+                _ => false,
+            };
             if !same {
                 self.problem(
                     Code::Collision,
@@ -353,15 +362,12 @@ impl Placer<'_, '_> {
                 self.plan.image_pull_secrets.push(name.to_owned());
             }
         }
-        let existing: Vec<Json> = spec
-            .and_then(|spec| spec.host_aliases.as_deref())
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|raw| serde_json::from_str(raw.get()).ok())
-            .collect();
-        for alias in rendered.host_aliases.iter().filter(|alias| !existing.contains(alias)) {
+        for alias in &rendered.host_aliases {
+            let there = spec.and_then(|spec| spec.host_aliases.as_deref()).unwrap_or_default().iter().any(|known| {
+                serde_json::from_str::<Json>(known.get()).is_ok_and(|known| known == *alias)
+            });
             let text = alias.to_string();
-            if !self.plan.host_aliases.contains(&text) {
+            if !there && !self.plan.host_aliases.contains(&text) {
                 self.plan.host_aliases.push(text);
             }
         }
@@ -494,7 +500,9 @@ impl Placer<'_, '_> {
             }
         }
         self.order_init(init);
-        if !self.plan.containers.is_empty() && self.pod.annotation(DEFAULT_CONTAINER).is_none() {
+        let chosen = self.pod.annotation(DEFAULT_CONTAINER).is_some()
+            || self.plan.annotations.iter().any(|(key, _)| key == DEFAULT_CONTAINER);
+        if !self.plan.containers.is_empty() && !chosen {
             if let Some(first) = self.pod.containers().first() {
                 self.plan.annotations.push((DEFAULT_CONTAINER.to_owned(), first.name.to_string()));
             }
@@ -568,6 +576,16 @@ impl Placer<'_, '_> {
             Slot::Own(index) => self.pod.init_containers().get(index).map(|container| &*container.name),
             Slot::New(index) => self.plan.fragments.get(index).map(|fragment| fragment.name.as_str()),
         }
+    }
+}
+
+/// Whether everything in `wanted` is in `given`, which may hold more members.
+fn holds(given: &Json, wanted: &Json) -> bool {
+    match (given, wanted) {
+        (Json::Object(given), Json::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| given.get(key).is_some_and(|given| holds(given, wanted)))
+        }
+        _ => given == wanted,
     }
 }
 

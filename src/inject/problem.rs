@@ -81,15 +81,21 @@ impl fmt::Display for Problem {
     }
 }
 
+/// How many problems are told at once: more than a person mends in one go, and a bound on the message.
+pub const MAX_TOLD: usize = 50;
+
 /// All problems in one message, as the person who applied the pod reads it.
 pub fn message(problems: &[Problem]) -> String {
     match problems {
         [only] => format!("outrigger: {only}"),
         _ => {
             let mut text = format!("outrigger: {} problems:", problems.len());
-            for problem in problems {
+            for problem in problems.iter().take(MAX_TOLD) {
                 text.push_str("\n  - ");
                 text.push_str(&problem.to_string());
+            }
+            if problems.len() > MAX_TOLD {
+                text.push_str(&format!("\n  - and {} more", problems.len() - MAX_TOLD));
             }
             text
         }

@@ -163,8 +163,23 @@ impl Profile {
         let name = tree.pointer("/metadata/name").and_then(Json::as_str).map(str::to_owned);
         let refuse = |problems| ProfileError { source: source.to_owned(), name: name.clone(), problems };
         let document = Document::decode(tree).map_err(refuse)?;
-        compile(source, text, document).map_err(refuse)
+        with_room(|| compile(source, text, document))
+            .unwrap_or_else(|| Err(vec![ProfileProblem::new("", "the compiler failed on it")]))
+            .map_err(refuse)
     }
+}
+
+/// The stack for the compiler. The CEL parser takes some hundred kilobytes for each bracket that stands in
+/// another (unoptimised), so that a dozen would overflow the 2 MiB of a worker. What is not used is not
+/// taken from the machine.
+const STACK: usize = 64 << 20;
+
+/// Does some work on a thread with room for it. `None` if it panicked or there is no such thread: a profile
+/// must never take the webhook down.
+fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work).ok()?.join().ok()
+    })
 }
 
 fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<ProfileProblem>> {
@@ -430,6 +445,31 @@ fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
         }
     }
     strict::check_items::<Share>(&body.shares, "spec.shares", &[], problems);
+    for (template, path) in [(&body.labels, "spec.pod.labels"), (&body.annotations, "spec.pod.annotations")] {
+        strict::check::<Option<std::collections::BTreeMap<String, String>>>(template, path, &[], problems);
+        if let Template::Mapping(mapping) = template {
+            for (key, _) in &mapping.entries {
+                check_key(key, path, problems);
+            }
+        }
+    }
+    strict::check::<Option<bool>>(&body.share_process_namespace, "spec.pod.shareProcessNamespace", &[], problems);
+    strict::check::<Option<Vec<String>>>(&body.application_containers, "spec.application.containers", &[], problems);
+    for (path, container) in mappings(&body.init_containers, "spec.initContainers") {
+        for (key, value) in container {
+            if let ("position", Template::Literal(value)) = (key.as_str(), value) {
+                let text = value.as_str().unwrap_or_default();
+                let beside = text.strip_prefix("before:").or_else(|| text.strip_prefix("after:"));
+                let named = beside.is_some_and(|name| parameter::is_dns_label(name.trim()));
+                if !matches!(text, "first" | "last") && !named {
+                    problems.push(ProfileProblem::new(
+                        format!("{path}.position"),
+                        format!("given {value}, expected first, last, \"before: NAME\" or \"after: NAME\""),
+                    ));
+                }
+            }
+        }
+    }
     strict::check_items::<EnvVar>(&body.env, "spec.application.env", APPLICATION_KEYS, problems);
     strict::check_items::<VolumeMount>(
         &body.volume_mounts,
@@ -444,6 +484,29 @@ fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
         problems,
     );
     strict::check_items::<HostAlias>(&body.host_aliases, "spec.pod.hostAliases", &[], problems);
+}
+
+/// A key of a label or annotation that the API server takes and that is not ours to write otherwise.
+fn check_key(key: &str, path: &str, problems: &mut Vec<ProfileProblem>) {
+    let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
+    let ends = |edge: Option<char>| edge.is_some_and(|edge| edge.is_ascii_alphanumeric());
+    let fits = name.len() <= 63
+        && ends(name.chars().next())
+        && ends(name.chars().next_back())
+        && name.chars().all(|part| part.is_ascii_alphanumeric() || matches!(part, '-' | '_' | '.'))
+        && domain.is_none_or(parameter::format::is_dns_subdomain);
+    if !fits {
+        problems.push(ProfileProblem::new(
+            format!("{path}.{key}"),
+            "this is no key: at most 63 letters, digits, '-', '_' and '.', after a domain and a '/' or not",
+        ));
+    }
+    if domain.is_some_and(|domain| domain == "outrigger.dev" || domain.ends_with(".outrigger.dev")) {
+        problems.push(ProfileProblem::new(
+            format!("{path}.{key}"),
+            "keys below outrigger.dev ask for injection or tell of it; a profile cannot set them",
+        ));
+    }
 }
 
 type Entries = [(String, Template)];

@@ -139,6 +139,13 @@ pub struct EvaluationError {
 const ROOTS: [&str; 7] =
     ["params", "variables", "instance", "object", "namespaceObject", "request", "sidecars"];
 
+/// The longest source of one expression, in bytes, and the deepest its brackets may stand in each other.
+const MAX_SOURCE: usize = 16 * 1024;
+const MAX_BRACKETS: usize = 48;
+/// The deepest tree that is evaluated: a review runs on a stack of 2 MiB, of which each level takes up to 40 KiB
+/// (unoptimised), and a stack that overflows takes the whole process down.
+const MAX_DEPTH: usize = 48;
+
 /// The fields of `request`.
 const REQUEST_FIELDS: [&str; 4] = ["namespace", "name", "operation", "dryRun"];
 
@@ -173,6 +180,7 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationEr
             ExecutionError::function_error(function, format!("{text:?} is no host:port"))
         })
     }
+    // `This` takes `host(s)` and `s.host()` alike.
     context.add_function("host", |This(text): This<Arc<String>>| {
         split("host", &text).map(|(host, _)| Cel::String(Arc::new(host)))
     })?;
@@ -203,6 +211,12 @@ impl Expression {
         if trimmed.is_empty() {
             return Err(CompileError("an empty expression".to_owned()));
         }
+        if trimmed.len() > MAX_SOURCE || bracket_depth(trimmed) > MAX_BRACKETS {
+            return Err(CompileError(format!(
+                "`{}…` is too long or nested too deeply: at most {MAX_SOURCE} bytes and {MAX_BRACKETS} brackets in each other",
+                trimmed.chars().take(40).collect::<String>()
+            )));
+        }
         let env = ENVIRONMENT.as_ref().map_err(|error| CompileError(error.clone()))?;
         let program = env.compile(trimmed).map_err(|errors| {
             let all: Vec<_> = errors
@@ -212,7 +226,7 @@ impl Expression {
                 .collect();
             CompileError(format!("`{trimmed}` is no CEL: {}", all.join("; ")))
         })?;
-        let mut check = NameCheck { names, bound: Vec::new(), reads: Reads::default() };
+        let mut check = NameCheck { names, bound: Vec::new(), reads: Reads::default(), depth: 0 };
         check
             .expression(program.expression())
             .map_err(|message| CompileError(format!("`{trimmed}`: {message}")))?;
@@ -302,6 +316,22 @@ impl Expression {
     }
 }
 
+/// How deep brackets stand in each other. Those in strings count as well: it is only a bound.
+fn bracket_depth(source: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// A child of the shared root whose values may live as short as the scope does.
 fn inner_scope<'p, 'v: 'p>(root: &'p Context<'static, 'static>) -> Context<'p, 'v> {
     let root: &'p Context<'p, 'v> = root;
@@ -350,10 +380,22 @@ struct NameCheck<'n> {
     /// Names bound by the macros around the expression at hand.
     bound: Vec<String>,
     reads: Reads,
+    /// How deep in the tree the expression at hand stands.
+    depth: usize,
 }
 
 impl NameCheck<'_> {
     fn expression(&mut self, expression: &IdedExpr) -> Result<(), String> {
+        if self.depth == MAX_DEPTH {
+            return Err(format!("operations stand more than {MAX_DEPTH} deep in each other; name a part of it in variables"));
+        }
+        self.depth += 1;
+        let checked = self.kind(expression);
+        self.depth -= 1;
+        checked
+    }
+
+    fn kind(&mut self, expression: &IdedExpr) -> Result<(), String> {
         match &expression.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => self.root(name, None),
@@ -486,11 +528,9 @@ const MAPS: [&str; 8] = [
 /// extensions that are switched on.
 const STANDARD: &[&str] = &[
     "size", "contains", "startsWith", "endsWith", "matches", "string", "int", "uint", "double", "bool",
-    "bytes", "type", "dyn", "duration", "timestamp", "max", "min", "charAt", "indexOf", "lastIndexOf",
-    "join", "lowerAscii", "upperAscii", "trim", "replace", "split", "substring", "format", "reverse",
-    "quote", "distinct", "flatten", "slice", "sort", "sortBy", "first", "last", "range", "has", "all",
-    "exists", "exists_one", "map", "filter", "getFullYear", "getMonth", "getHours", "getMinutes",
-    "getSeconds", "getMilliseconds", "optMap",
+    "bytes", "type", "dyn", "charAt", "indexOf", "lastIndexOf", "join", "lowerAscii", "upperAscii", "trim",
+    "replace", "split", "substring", "format", "reverse", "distinct", "flatten", "slice", "sort", "sortBy",
+    "has", "all", "exists", "exists_one", "map", "filter",
 ];
 
 fn check_function(name: &str) -> Result<(), String> {

@@ -58,6 +58,10 @@ pub struct ParameterSpec {
     /// A value: as it would stand in an annotation, or typed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub example: Option<Json>,
+    /// Fields that do not exist. A flattened struct swallows them unseen, and a misspelt `settableBy` would
+    /// open a parameter to everybody, so they are caught here and refused.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, Json>,
 }
 
 /// A scalar type with its bounds.
@@ -230,6 +234,9 @@ impl Parameter {
         let mut refuse = |path: &str, message: String| {
             errors.push(SpecError { path: path.to_owned(), message });
         };
+        for field in spec.unknown.keys() {
+            refuse(field, "unknown field".to_owned());
+        }
         let kebab = kebab_case(name);
         if !text::is_camel_case(name) || kebab.len() > 63 {
             refuse("", "the name of a parameter is camelCase: letters and digits, beginning with a lower-case letter, no two capitals in a row".to_owned());
@@ -536,7 +543,10 @@ impl Scalar {
             return format!("one of {}", values.join(", "));
         }
         if let Some(format) = self.format.filter(|format| format.name != "port") {
-            return format.expected.to_owned();
+            return match &self.pattern {
+                Some((source, _)) => format!("{} that matches {source}", format.expected),
+                None => format.expected.to_owned(),
+            };
         }
         let kind = match self.kind {
             Kind::String => "text",

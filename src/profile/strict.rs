@@ -32,7 +32,8 @@ pub fn check_items<T: DeserializeOwned>(
     }
 }
 
-fn check<T: DeserializeOwned>(
+/// Decodes a template as `T`. `ours` are keys of it that are this project's, not Kubernetes'.
+pub fn check<T: DeserializeOwned>(
     template: &Template,
     path: &str,
     ours: &'static [&'static str],

@@ -48,8 +48,10 @@ pub enum Piece {
 pub enum Escape {
     /// It does not: the value goes in as it is.
     No,
-    /// It does (`command`, `args`, `env[].value`): `$(` in a value is written `$$(`, so that a parameter
-    /// is never a reference to a variable of the container.
+    /// It does (`command`, `args`, `env[].value`): every `$` in a value is written `$$`, which the kubelet
+    /// turns back, so that a parameter is never a reference to a variable of the container. Doubling only
+    /// the `$` before a `(` would not do: `$$(X)` would become `$$$(X)`, and two values beside each other,
+    /// `$` and `(X)`, would make a reference that neither holds (`third_party/forked/golang/expansion`).
     References,
 }
 
@@ -285,7 +287,7 @@ impl Template {
                         Piece::Value(expression) => {
                             match expression.json(scope).map_err(|error| at(path, error.to_string()))? {
                                 Json::String(value) if *escape == Escape::References => {
-                                    text.push_str(&value.replace("$(", "$$("));
+                                    text.push_str(&value.replace('$', "$$"));
                                 }
                                 Json::String(value) => text.push_str(&value),
                                 value @ (Json::Bool(_) | Json::Number(_)) => {
@@ -339,7 +341,7 @@ impl Template {
 
 fn escape_references(value: &mut Json) {
     match value {
-        Json::String(text) if text.contains("$(") => *text = text.replace("$(", "$$("),
+        Json::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
         Json::Array(items) => items.iter_mut().for_each(escape_references),
         Json::Object(entries) => entries.values_mut().for_each(escape_references),
         _ => {}

@@ -97,7 +97,7 @@ pub fn is_dns_label(text: &str) -> bool {
 }
 
 /// Whether a text is a DNS subdomain (RFC 1123), as names of objects are.
-pub(super) fn is_dns_subdomain(text: &str) -> bool {
+pub(in crate::profile) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
