@@ -356,12 +356,12 @@ fn contains(whole: &Value, part: &Value, path: &str) -> Result {
 }
 
 async fn with_the_webhook_down_only_pods_that_ask_are_refused() -> Result {
-    let webhook = Webhook::start(std::sync::Arc::new(ControlPlane::start(Controllers::Absent)?), "down").await?;
+    let mut webhook = Webhook::start(std::sync::Arc::new(ControlPlane::start(Controllers::Absent)?), "down").await?;
     let namespace = webhook.namespace("down", &[]).await?;
     create(webhook.plane(), &namespace, &pod("before", TLS)).await?;
-    let plane = webhook.stop_serving();
-    create(&plane, &namespace, &pod("unasked", &[])).await?;
-    let refused = create(&plane, &namespace, &pod("asked", TLS)).await;
+    webhook.stop_serving();
+    create(webhook.plane(), &namespace, &pod("unasked", &[])).await?;
+    let refused = create(webhook.plane(), &namespace, &pod("asked", TLS)).await;
     let error = format!("{:#}", refused.err().context("the pod was created without its sidecar")?);
     ensure!(error.contains("failed calling webhook \"pods.outrigger.dev\""), "{error}");
     Ok(())

@@ -18,7 +18,7 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/outrigger");
 /// A webhook and the API server that calls it. Dropping it takes the registration away and stops the process.
 pub(crate) struct Webhook {
     plane: Arc<ControlPlane>,
-    daemon: Option<Daemon>,
+    daemon: Daemon,
     helm: Helm,
     release: String,
     operations: u16,
@@ -83,7 +83,7 @@ impl Webhook {
         ])?
         .ok()?;
         let webhook =
-            Self { plane, daemon: Some(daemon), helm, release: release.to_owned(), operations, folder };
+            Self { plane, daemon, helm, release: release.to_owned(), operations, folder };
         webhook.wait_registered().await?;
         Ok(webhook)
     }
@@ -112,11 +112,8 @@ impl Webhook {
     }
 
     /// Stops the process and leaves the registration.
-    pub(crate) fn stop_serving(mut self) -> Arc<ControlPlane> {
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.stop();
-        }
-        Arc::clone(&self.plane)
+    pub(crate) fn stop_serving(&mut self) {
+        self.daemon.stop();
     }
 
     /// What `outrigger inject` makes of a pod.
