@@ -528,7 +528,7 @@ impl Scalar {
         }
         if let Some(format) = self.format {
             if !text.is_empty() {
-                (format.check)(text).map_err(Some)?;
+                (format.check)(text).map_err(|detail| (!detail.is_empty()).then_some(detail))?;
             }
         }
         match &self.pattern {

@@ -1,5 +1,6 @@
 //! The chores of the project, one module each: `cargo xtask <chore>`.
 
+mod bench;
 mod ci;
 mod parts;
 mod run;
@@ -13,6 +14,7 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [ARGS…]         install the parts that the tests run, then `cargo test` with ARGS
+  bench                what the webhook costs, as ratios in one run
   ci                   everything that must pass before a change is merged
   parts [NAME…]        install the parts (all of them, or those named) and say where they are
   parts --print-env    the same, printing only the environment for a bare `cargo test`
@@ -35,6 +37,7 @@ fn chore(arguments: &[String]) -> Result<()> {
     };
     match name.as_str() {
         "test" => test::run(rest),
+        "bench" => bench::run(rest),
         "ci" => ci::run(rest),
         "parts" => parts::run(rest),
         "help" | "--help" | "-h" => {

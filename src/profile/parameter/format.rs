@@ -16,7 +16,7 @@ pub struct Format {
     pub kind: Kind,
     /// What is expected, in words.
     pub expected: &'static str,
-    /// Why a text is not of the format.
+    /// Why a text is not of the format; empty if there is nothing to add to `expected`.
     pub check: fn(&str) -> Result<(), String>,
 }
 
@@ -80,9 +80,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     FORMATS.iter().map(|format| format.name)
 }
 
+/// Nothing to add to the row's own words of what is expected.
 fn ok(fits: bool) -> Result<(), String> {
-    // The row's own words say what is expected.
-    if fits { Ok(()) } else { Err("it has another form".to_owned()) }
+    if fits { Ok(()) } else { Err(String::new()) }
 }
 
 /// Whether a text holds only ASCII letters, digits and these.
