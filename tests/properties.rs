@@ -863,6 +863,8 @@ fn a_profile_without_parts_is_not_injected_twice() {
         json!({"pod": {"hostAliases": [{"ip": "10.0.0.9", "hostnames": ["x"]}]}}),
         json!({"pod": {"imagePullSecrets": [{"name": "x"}]}}),
         json!({"pod": {"shareProcessNamespace": true}}),
+        json!({"shares": [{"name": "s", "path": "/srv/x", "sizeLimit": "1Mi"}]}),
+        json!({"shares": [{"name": "s", "path": "/srv/x", "sizeLimit": "1Mi"}], "application": {"env": [{"name": "A", "value": "b"}]}}),
         json!({}),
     ] {
         let snapshot = only(&body);
