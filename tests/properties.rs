@@ -5,6 +5,8 @@
 //! was written; the json-patch crate must come to the same. What the pod that comes out must be is checked
 //! here anew, and not by the checker of the program.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
