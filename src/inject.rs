@@ -158,7 +158,10 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
         // An incomplete set of parameters would only add problems that follow from the first.
         if problems.is_empty() {
             if let Some(fragments) = render::render(&instance, &resolved, &scope, &mut problems) {
-                present = record.is_some() && is_present(&instance, &fragments, pod, request.sidecars, &mut problems);
+                present = record.is_some_and(|record| {
+                    has_its_shares(&instance, &fragments, record, pod)
+                        || is_present(&instance, &fragments, pod, request.sidecars, &mut problems)
+                });
                 if !present {
                     rendered.push((reports.len(), fragments));
                 }
@@ -180,9 +183,11 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
         .filter_map(|(index, fragments)| reports.get(index).map(|report| (&report.instance, fragments)))
         .collect();
     let mut plan = place::place(pod, &new, request.sidecars, &mut problems);
-    let nothing_new = plan.is_empty();
-    let unchanged = status.clone();
-    let status = add_status(&mut plan, status);
+    let nothing_new = plan.is_empty()
+        && plan.records.iter().all(|new| {
+            status.record(&new.instance, &new.profile).is_some_and(|old| old.revision == new.revision)
+        });
+    add_status(&mut plan, status);
     check_result(pod, &plan, &new, &mut problems);
     drop(new);
     if !problems.is_empty() {
@@ -199,8 +204,8 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
             report.record = Some(record.clone());
         }
     }
-    // An instance of only variables or labels leaves nothing whose name its record could claim.
-    if nothing_new && status == unchanged {
+    // An instance of only variables, labels or shares renders no part by whose name it could be known again.
+    if nothing_new {
         return Outcome { verdict: Verdict::Skipped(Skip::AlreadyInjected), warnings, instances: reports };
     }
     let patch = write_patch(pod, &plan);
@@ -238,6 +243,17 @@ fn is_borne_out(record: &Record, pod: &Pod<'_>) -> bool {
         && borne_out(&record.volumes, pod.volumes().iter().map(|known| &*known.name))
 }
 
+/// Whether an instance that renders no part of its own left volumes for its shares: they now cover those
+/// directories, so another rendering would not tell that they are ours.
+fn has_its_shares(instance: &Instance<'_>, fragments: &Rendered, record: &Record, pod: &Pod<'_>) -> bool {
+    let made = |volume: &String| {
+        let share = volume.strip_prefix(instance.name.as_str()).and_then(|rest| rest.strip_prefix('-'));
+        fragments.shares.iter().any(|known| share == Some(known.name.as_str()))
+    };
+    let shares_only = record.init_containers.is_empty() && record.containers.is_empty() && !record.volumes.is_empty();
+    !fragments.has_parts() && shares_only && record.volumes.iter().all(made) && is_borne_out(record, pod)
+}
+
 /// Whether the pod already holds what was rendered, as it was rendered.
 ///
 /// Another webhook may have edited ours in between: an image's registry, added mounts, variables, resources,
@@ -270,8 +286,7 @@ fn is_present(
             None => return false,
         }
     }
-    let claims = !wanted.is_empty() || !fragments.volumes.is_empty() || !fragments.files.is_empty();
-    if !volumes_there || !files_there || !claims {
+    if !volumes_there || !files_there || !fragments.has_parts() {
         return false;
     }
     let same = |given: Option<&serde_json::value::RawValue>, wanted: Option<&Json>| {
@@ -338,8 +353,8 @@ fn check_result(
     check::check(&view, problems);
 }
 
-/// Adds the status annotation to a plan, and gives the status itself.
-fn add_status(plan: &mut Plan, mut status: Status) -> Status {
+/// Adds the status annotation to a plan.
+fn add_status(plan: &mut Plan, mut status: Status) {
     for record in &plan.records {
         match status.instances.iter_mut().find(|old| old.instance == record.instance) {
             Some(old) => old.clone_from(record),
@@ -347,7 +362,6 @@ fn add_status(plan: &mut Plan, mut status: Status) -> Status {
         }
     }
     plan.annotations.push((STATUS.to_owned(), status.to_json()));
-    status
 }
 
 /// Writes the operations. Lists that the pod lacks are added whole; where they are, items are inserted.

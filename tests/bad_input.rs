@@ -4,6 +4,8 @@
 //! Everything goes through `admission::review`, as the API server's bytes do. A row of a table is an input and
 //! what the denial must say: its subject (an annotation's key, a container) and what was expected.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 

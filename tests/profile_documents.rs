@@ -4,6 +4,8 @@
 //! The first table is the reference of refusals: a piece of `spec`, the path, a part of the message. A row
 //! that loads, or is refused for another reason or at another place, fails.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+
 use std::sync::Arc;
 
 use base64::Engine;

@@ -93,6 +93,16 @@ pub struct Rendered {
     pub warnings: Vec<String>,
 }
 
+impl Rendered {
+    /// Whether it adds something by whose name it can be known again.
+    pub fn has_parts(&self) -> bool {
+        !(self.init_containers.is_empty()
+            && self.containers.is_empty()
+            && self.volumes.is_empty()
+            && self.files.is_empty())
+    }
+}
+
 /// Renders one instance. `None` if there were problems, which are then added.
 pub fn render(
     instance: &Instance<'_>,
