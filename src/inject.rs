@@ -183,6 +183,7 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
         .filter_map(|(index, fragments)| reports.get(index).map(|report| (&report.instance, fragments)))
         .collect();
     let mut plan = place::place(pod, &new, request.sidecars, &mut problems);
+    // A profile that adds nothing with a name of its own is present when there is nothing left to add.
     let nothing_new = plan.is_empty()
         && plan.records.iter().all(|new| {
             status.record(&new.instance, &new.profile).is_some_and(|old| old.revision == new.revision)
@@ -193,9 +194,7 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
     if !problems.is_empty() {
         return Outcome { verdict: Verdict::Denied(problems), warnings, instances: reports };
     }
-    // A profile that adds nothing with a name of its own is present when there is nothing left to add.
-    let recorded = plan.records.iter().all(|record| status.instances.contains(record));
-    if plan.is_empty() && recorded {
+    if nothing_new {
         return Outcome { verdict: Verdict::Skipped(Skip::AlreadyInjected), warnings, instances: reports };
     }
     warnings.append(&mut plan.warnings);
@@ -205,9 +204,6 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
         }
     }
     // An instance of only variables, labels or shares renders no part by whose name it could be known again.
-    if nothing_new {
-        return Outcome { verdict: Verdict::Skipped(Skip::AlreadyInjected), warnings, instances: reports };
-    }
     let patch = write_patch(pod, &plan);
     Outcome { verdict: Verdict::Injected(patch), warnings, instances: reports }
 }

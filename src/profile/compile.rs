@@ -14,7 +14,7 @@ use super::document::{
 use super::expression::{Expression, Names, Reads};
 use super::parameter::{self, Parameter, Value};
 use super::strict;
-use super::template::{Compiler, Escape, Place, Template};
+use super::template::{Compiler, Place, Template};
 
 /// A profile that is known to be good.
 #[derive(Debug)]
@@ -244,7 +244,7 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
         shares: plain(&mut compiler, &spec.shares, "spec.shares"),
         application_containers: plain(&mut compiler, &spec.application.containers, "spec.application.containers"),
         env: compiler.template(&spec.application.env, "spec.application.env", Place::Env),
-        volume_mounts: plain(&mut compiler, &spec.application.volume_mounts, "spec.application.volumeMounts"),
+        volume_mounts: compiler.template(&spec.application.volume_mounts, "spec.application.volumeMounts", Place::Mounts),
         labels: plain(&mut compiler, &spec.pod.labels, "spec.pod.labels"),
         annotations: plain(&mut compiler, &spec.pod.annotations, "spec.pod.annotations"),
         image_pull_secrets: plain(&mut compiler, &spec.pod.image_pull_secrets, "spec.pod.imagePullSecrets"),
@@ -347,7 +347,7 @@ fn validations(rules: &[Validation], parameters: &[Parameter], compiler: &mut Co
             found
         });
         let condition = compiler.expression(&rule.expression, &format!("{path}.expression"));
-        let message = compiler.text(&rule.message, &format!("{path}.message"), Escape::No);
+        let message = compiler.text(&rule.message, &format!("{path}.message"), Place::Plain);
         compiled.extend(condition.map(|condition| Rule { condition, message, parameter }));
     }
     compiled
@@ -358,7 +358,7 @@ fn warnings(rules: &[Warning], compiler: &mut Compiler<'_>) -> Vec<Rule> {
     for (index, rule) in rules.iter().enumerate() {
         let path = format!("spec.warnings[{index}]");
         let condition = compiler.expression(&rule.when, &format!("{path}.when"));
-        let message = compiler.text(&rule.message, &format!("{path}.message"), Escape::No);
+        let message = compiler.text(&rule.message, &format!("{path}.message"), Place::Plain);
         compiled.extend(condition.map(|condition| Rule { condition, message, parameter: None }));
     }
     compiled

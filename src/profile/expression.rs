@@ -149,6 +149,9 @@ const MAX_DEPTH: usize = 48;
 /// The fields of `request`.
 const REQUEST_FIELDS: [&str; 4] = ["namespace", "name", "operation", "dryRun"];
 
+/// CEL's name for `condition ? a : b`.
+const CONDITIONAL: &str = "_?_:_";
+
 /// Our own functions, beside CEL's standard library and its string and list extensions.
 pub const FUNCTIONS: [(&str, &str); 7] = [
     ("host", "the host of a host:port string, without brackets"),
@@ -443,7 +446,17 @@ impl NameCheck<'_> {
     /// Refuses to go through what is surely a map: CEL defines no order for that, and the same review
     /// must give the same bytes.
     fn order(&self, range: &IdedExpr) -> Result<(), String> {
-        let map = match &range.expr {
+        if self.is_map(range) {
+            return Err(
+                "this goes through a map, whose order CEL does not define; ask for its keys by name".to_owned()
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether an expression surely gives a map, on one branch at least.
+    fn is_map(&self, expression: &IdedExpr) -> bool {
+        match &expression.expr {
             Expr::Map(_) => true,
             Expr::Select(select) if !select.test => match &select.operand.expr {
                 Expr::Ident(root) if root == "variables" => self.names.maps.contains(&select.field),
@@ -454,14 +467,11 @@ impl NameCheck<'_> {
                 !self.bound.contains(root)
                     && matches!(root.as_str(), "object" | "namespaceObject" | "request")
             }
+            Expr::Call(call) if call.func_name == CONDITIONAL => {
+                call.args.iter().skip(1).any(|branch| self.is_map(branch))
+            }
             _ => false,
-        };
-        if map {
-            return Err(
-                "this goes through a map, whose order CEL does not define; ask for its keys by name".to_owned()
-            );
         }
-        Ok(())
     }
 
     fn root(&mut self, root: &str, field: Option<&str>) -> Result<(), String> {

@@ -414,11 +414,14 @@ impl Scalar {
         for (field, _) in misplaced.into_iter().filter(|(_, wrong)| *wrong) {
             refuse(field, "does not go with the type".to_owned());
         }
-        let pattern = spec.pattern.as_deref().and_then(|source| match Regex::new(&format!("^(?:{source})$")) {
-            Ok(regex) => Some((source.to_owned(), regex)),
-            Err(error) => {
-                refuse("pattern", format!("this is no regular expression: {error}"));
-                None
+        let pattern = spec.pattern.as_deref().and_then(|source| {
+            // The bare source first: `a)|(b` is good only inside of the anchors, and would lift them.
+            match Regex::new(source).and_then(|_| Regex::new(&format!("^(?:{source})$"))) {
+                Ok(regex) => Some((source.to_owned(), regex)),
+                Err(error) => {
+                    refuse("pattern", format!("this is no regular expression: {error}"));
+                    None
+                }
             }
         });
         let longest = if format.is_some_and(|format| format.name == "json") { MAX_JSON_LENGTH } else { MAX_LENGTH };

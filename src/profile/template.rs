@@ -16,9 +16,9 @@ pub enum Template {
     /// A scalar without expressions, taken as it is.
     Literal(Json),
     /// Exactly one `${…}`.
-    Expression(Expression, Escape),
+    Expression(Expression, Place),
     /// Text with `${…}` inside.
-    Text(Vec<Piece>, Escape),
+    Text(Vec<Piece>, Place),
     /// A list.
     List(Vec<Template>),
     /// A mapping.
@@ -43,18 +43,6 @@ pub enum Piece {
     Value(Expression),
 }
 
-/// Whether the kubelet expands `$(NAME)` in the place where a value goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Escape {
-    /// It does not: the value goes in as it is.
-    No,
-    /// It does (`command`, `args`, `env[].value`): every `$` in a value is written `$$`, which the kubelet
-    /// turns back, so that a parameter is never a reference to a variable of the container. Doubling only
-    /// the `$` before a `(` would not do: `$$(X)` would become `$$$(X)`, and two values beside each other,
-    /// `$` and `(X)`, would make a reference that neither holds (`third_party/forked/golang/expansion`).
-    References,
-}
-
 /// A tree that could not be rendered: always the profile's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
@@ -65,7 +53,12 @@ pub struct RenderError {
     pub message: String,
 }
 
-/// What a tree is part of, which tells where references are expanded.
+/// What a tree is part of, which tells where the kubelet expands `$(NAME)`.
+///
+/// Where it does, every `$` in a value is written `$$`, which the kubelet turns back, so that a parameter is
+/// never a reference to a variable of the container. Doubling only the `$` before a `(` would not do: `$$(X)`
+/// would become `$$$(X)`, and two values beside each other, `$` and `(X)`, would make a reference that neither
+/// holds (`third_party/forked/golang/expansion`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// A tree in which nothing is expanded.
@@ -76,25 +69,34 @@ pub enum Place {
     Expanded,
     /// The value of `env`: only each item's `value` is expanded.
     Env,
+    /// The value of `volumeMounts`: only each item's `subPathExpr` is expanded.
+    Mounts,
 }
 
 impl Place {
     fn child(self, key: &str) -> Self {
         match (self, key) {
-            (Self::Containers, "command" | "args") | (Self::Env, "value") => Self::Expanded,
+            (Self::Containers, "command" | "args") | (Self::Env, "value") | (Self::Mounts, "subPathExpr") => {
+                Self::Expanded
+            }
             (Self::Containers, "env") => Self::Env,
+            (Self::Containers, "volumeMounts") => Self::Mounts,
             _ => Self::Plain,
         }
     }
 
-    fn item(self) -> Self {
-        self
-    }
-
-    fn escape(self) -> Escape {
-        // A whole `env` or a whole container given by one expression is escaped throughout: names and
-        // fields of those never hold `$(`, and values must not.
-        if self == Self::Plain { Escape::No } else { Escape::References }
+    /// Escapes what is expanded in a value that stands in this place.
+    fn escape(self, value: &mut Json) {
+        match value {
+            Json::String(text) if self == Self::Expanded && text.contains('$') => {
+                *text = text.replace('$', "$$");
+            }
+            Json::Array(items) => items.iter_mut().for_each(|item| self.escape(item)),
+            Json::Object(entries) => {
+                entries.iter_mut().for_each(|(key, entry)| self.child(key).escape(entry));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -131,12 +133,12 @@ impl<'n> Compiler<'n> {
     /// Compiles a tree. What is wrong goes to [`Compiler::problems`]; the tree is then incomplete.
     pub fn template(&mut self, tree: &Json, path: &str, place: Place) -> Template {
         match tree {
-            Json::String(text) => self.text(text, path, place.escape()),
+            Json::String(text) => self.text(text, path, place),
             Json::Array(items) => Template::List(
                 items
                     .iter()
                     .enumerate()
-                    .map(|(index, item)| self.template(item, &format!("{path}[{index}]"), place.item()))
+                    .map(|(index, item)| self.template(item, &format!("{path}[{index}]"), place))
                     .collect(),
             ),
             Json::Object(object) => self.mapping(object, path, place),
@@ -183,7 +185,7 @@ impl<'n> Compiler<'n> {
     }
 
     /// Compiles text that may hold `${…}`.
-    pub fn text(&mut self, text: &str, path: &str, escape: Escape) -> Template {
+    pub fn text(&mut self, text: &str, path: &str, place: Place) -> Template {
         let mut pieces = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -220,11 +222,11 @@ impl<'n> Compiler<'n> {
         }
         if pieces.len() == 1 {
             if let Some(Piece::Value(expression)) = pieces.pop() {
-                return Template::Expression(expression, escape);
+                return Template::Expression(expression, place);
             }
             return Template::Literal(Json::Null);
         }
-        Template::Text(pieces, escape)
+        Template::Text(pieces, place)
     }
 }
 
@@ -271,22 +273,20 @@ impl Template {
         match self {
             Self::Literal(Json::Null) => Ok(None),
             Self::Literal(value) => Ok(Some(value.clone())),
-            Self::Expression(expression, escape) => {
+            Self::Expression(expression, place) => {
                 let mut value = expression.json(scope).map_err(|error| at(path, error.to_string()))?;
-                if *escape == Escape::References {
-                    escape_references(&mut value);
-                }
+                place.escape(&mut value);
                 drop_nulls(&mut value);
                 Ok((!value.is_null()).then_some(value))
             }
-            Self::Text(pieces, escape) => {
+            Self::Text(pieces, place) => {
                 let mut text = String::new();
                 for piece in pieces {
                     match piece {
                         Piece::Text(literal) => text.push_str(literal),
                         Piece::Value(expression) => {
                             match expression.json(scope).map_err(|error| at(path, error.to_string()))? {
-                                Json::String(value) if *escape == Escape::References => {
+                                Json::String(value) if *place == Place::Expanded => {
                                     text.push_str(&value.replace('$', "$$"));
                                 }
                                 Json::String(value) => text.push_str(&value),
@@ -336,15 +336,6 @@ impl Template {
                 Ok(Some(Json::Object(object)))
             }
         }
-    }
-}
-
-fn escape_references(value: &mut Json) {
-    match value {
-        Json::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
-        Json::Array(items) => items.iter_mut().for_each(escape_references),
-        Json::Object(entries) => entries.values_mut().for_each(escape_references),
-        _ => {}
     }
 }
 
