@@ -12,3 +12,4 @@ pub mod manifest;
 pub mod profile;
 pub mod server;
 pub mod wait;
+mod yaml;

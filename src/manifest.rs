@@ -4,10 +4,11 @@
 //! its first line and the order of its keys; comments inside of it are lost, as no YAML library that is fit for
 //! other people's files keeps them.
 
+mod emit;
 pub mod sources;
 pub mod stream;
 pub mod workload;
-mod yaml;
+
 
 pub use sources::{ManifestError, read_all};
 pub use stream::Stream;

@@ -25,13 +25,13 @@ pub enum ManifestError {
         at: usize,
     },
     /// A document that is neither YAML nor JSON.
-    #[error("{path}: document {document}, from line {line}: {message}")]
+    #[error("{path}: document {document}, line {line}: {message}")]
     NotYaml {
         /// The file.
         path: String,
         /// The document, from 1.
         document: usize,
-        /// The line in the file where the document begins, from 1.
+        /// The line in the file, from 1.
         line: usize,
         /// What the parser said.
         message: String,

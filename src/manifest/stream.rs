@@ -3,7 +3,8 @@
 use serde_json::Value as Json;
 
 use super::workload::{self, Workload};
-use super::{ManifestError, yaml};
+use super::{ManifestError, emit};
+use crate::yaml;
 
 /// The documents of one file.
 #[derive(Debug, Clone)]
@@ -121,23 +122,19 @@ impl Document {
         match (self.changed, self.language) {
             (false, _) => self.text.clone(),
             (true, Language::Json) => format!("{:#}\n", self.value),
-            (true, Language::Yaml) => format!("{}{}", yaml::head(&self.text), yaml::write(&self.value)),
+            (true, Language::Yaml) => format!("{}{}", emit::head(&self.text), emit::write(&self.value)),
         }
     }
 }
 
-/// One or more JSON values, or `None` if that is not what the text is. JSON has a reader of its own because
-/// numbers and keys mean something else to a YAML reader.
+/// One or more JSON values, or `None` if that is not what the text is: a YAML flow mapping begins alike.
 fn parse_json(text: &str) -> Option<Vec<Document>> {
     if !text.trim_start().starts_with(['{', '[']) {
         return None;
     }
     let mut documents = Vec::new();
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Json>();
     let mut start = 0;
-    while let Some(value) = values.next() {
-        let value = value.ok()?;
-        let end = values.byte_offset();
+    for (value, end) in yaml::read_json(text).ok()? {
         documents.push(Document {
             text: text[start..end].to_owned(),
             value,
@@ -156,11 +153,11 @@ fn parse_yaml(source: &str, text: &str) -> Result<Vec<Document>, ManifestError> 
     let mut documents = Vec::new();
     let mut line = 1;
     for chunk in yaml::split(text) {
-        let value = yaml::read(chunk).map_err(|message| ManifestError::NotYaml {
+        let value = yaml::read(chunk).map_err(|error| ManifestError::NotYaml {
             path: source.to_owned(),
             document: documents.len() + 1,
-            line,
-            message,
+            line: line + error.line.unwrap_or(1) - 1,
+            message: error.message,
         })?;
         line += chunk.matches('\n').count();
         documents.push(Document { text: chunk.to_owned(), value, language: Language::Yaml, changed: false });
@@ -199,7 +196,7 @@ mod tests {
     #[test]
     fn a_document_that_is_no_yaml_is_named_with_its_line() {
         let error = Stream::parse("x.yaml", b"a: 1\n---\nb: [\n").unwrap_err().to_string();
-        assert!(error.starts_with("x.yaml: document 2, from line 2: "), "{error}");
+        assert!(error.starts_with("x.yaml: document 2, line "), "{error}");
         let error = Stream::parse("x.yaml", b"a: 1\na: 2\n").unwrap_err().to_string();
         assert!(error.contains("duplicate"), "{error}");
         let error = Stream::parse("x.yaml", b"a: \xff").unwrap_err().to_string();

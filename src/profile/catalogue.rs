@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::compile::Profile;
 use super::document::{ProfileError, ProfileProblem};
 use super::parameter::{self, Value};
+use crate::yaml;
 
 /// The profiles that are compiled into the binary.
 const BUILT_IN: [&str; 6] = [
@@ -77,7 +78,7 @@ impl Defaults {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let tree: Json = serde_saphyr::from_str(text)
+        let tree = yaml::read(text)
             .map_err(|error| refuse(String::new(), format!("this is no YAML: {error}")))?;
         if let Some(key) = tree.as_object().and_then(|object| object.keys().find(|key| *key != "profileDefaults")) {
             return Err(refuse(key.clone(), "unknown key, expected \"profileDefaults\"".to_owned()));

@@ -14,6 +14,8 @@ use super::document::{
 use super::expression::{Expression, Names, Reads};
 use super::parameter::{self, Parameter, Value};
 use super::strict;
+use crate::yaml;
+
 use super::template::{Compiler, Place, Template};
 
 /// A profile that is known to be good.
@@ -126,21 +128,15 @@ impl Profile {
     /// # Errors
     /// One error for each document that is refused, with all its problems.
     pub fn parse_all(source: &str, text: &str) -> (Vec<Self>, Vec<ProfileError>) {
-        let trees: Vec<Json> = match serde_saphyr::from_multiple(text) {
-            Ok(trees) => trees,
-            Err(error) => {
-                return (Vec::new(), vec![ProfileError {
-                    source: source.to_owned(),
-                    name: None,
-                    problems: vec![ProfileProblem::new("", format!("this is no YAML: {error}"))],
-                }]);
-            }
-        };
         let (mut profiles, mut errors) = (Vec::new(), Vec::new());
-        for tree in trees.iter().filter(|tree| !tree.is_null()) {
-            match Self::from_tree(source, text, tree) {
-                Ok(profile) => profiles.push(profile),
-                Err(error) => errors.push(error),
+        for document in yaml::split(text) {
+            match yaml::read(document) {
+                Ok(Json::Null) => {}
+                Ok(tree) => match Self::from_tree(source, document, &tree) {
+                    Ok(profile) => profiles.push(profile),
+                    Err(error) => errors.push(error),
+                },
+                Err(error) => errors.push(no_yaml(source, &error)),
             }
         }
         (profiles, errors)
@@ -151,11 +147,7 @@ impl Profile {
     /// # Errors
     /// Everything that is wrong with it, each with its path.
     pub fn parse(source: &str, text: &str) -> Result<Self, ProfileError> {
-        let tree: Json = serde_saphyr::from_str(text).map_err(|error| ProfileError {
-            source: source.to_owned(),
-            name: None,
-            problems: vec![ProfileProblem::new("", format!("this is no YAML: {error}"))],
-        })?;
+        let tree = yaml::read(text).map_err(|error| no_yaml(source, &error))?;
         Self::from_tree(source, text, &tree)
     }
 
@@ -166,6 +158,14 @@ impl Profile {
         with_room(|| compile(source, text, document))
             .unwrap_or_else(|| Err(vec![ProfileProblem::new("", "the compiler failed on it")]))
             .map_err(refuse)
+    }
+}
+
+fn no_yaml(source: &str, error: &yaml::Error) -> ProfileError {
+    ProfileError {
+        source: source.to_owned(),
+        name: None,
+        problems: vec![ProfileProblem::new("", format!("this is no YAML: {error}"))],
     }
 }
 

@@ -254,21 +254,10 @@ impl fmt::Display for ProfileError {
 impl std::error::Error for ProfileError {}
 
 impl Document {
-    /// Decodes the YAML (or JSON) text of one profile.
-    ///
-    /// # Errors
-    /// Text that is no YAML, a wrong `apiVersion` or `kind`, a missing or unknown field, a value of a
-    /// wrong type: each with its path.
-    pub fn parse(text: &str) -> Result<Self, Vec<ProfileProblem>> {
-        let tree: Json = serde_saphyr::from_str(text)
-            .map_err(|error| vec![ProfileProblem::new("", format!("this is no YAML: {error}"))])?;
-        Self::decode(&tree)
-    }
-
     /// Decodes a profile from a tree, as the cluster gives it.
     ///
     /// # Errors
-    /// As [`Document::parse`].
+    /// A wrong `apiVersion` or `kind`, a missing or unknown field, a value of a wrong type: each with its path.
     pub fn decode(tree: &Json) -> Result<Self, Vec<ProfileProblem>> {
         let mut problems = Vec::new();
         for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {

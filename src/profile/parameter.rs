@@ -241,6 +241,9 @@ impl Parameter {
         if !text::is_camel_case(name) || kebab.len() > 63 {
             refuse("", "the name of a parameter is camelCase: letters and digits, beginning with a lower-case letter, no two capitals in a row".to_owned());
         }
+        if matches!(name, "in" | "true" | "false" | "null") {
+            refuse("", format!("{name:?} is a word of CEL, so params.{name} could not be read"));
+        }
         if spec.description.trim().is_empty() {
             refuse("description", "expected a sentence that a workload's author understands".to_owned());
         }

@@ -1,45 +1,8 @@
-//! YAML texts: taken apart at document markers, read, written.
+//! Writing YAML, for every reader there is.
 
 use serde_json::Value as Json;
 
-/// Takes a stream apart so that the parts make up the text again. A line that begins with `---` and a space or
-/// nothing starts a document wherever it stands (YAML 1.2, `c-forbidden`), in block scalars too.
-pub(super) fn split(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut start = 0;
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        let marker = is_marker(line);
-        // Directives and comments before a marker belong to the document after it.
-        if marker && !is_prologue(&text[start..offset]) {
-            parts.push(&text[start..offset]);
-            start = offset;
-        }
-        offset += line.len();
-    }
-    if start < text.len() {
-        parts.push(&text[start..]);
-    }
-    parts
-}
-
-fn is_marker(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
-}
-
-/// Whether a text is empty or holds a directive and nothing but comments besides.
-fn is_prologue(text: &str) -> bool {
-    let content = |line: &&str| !line.trim().is_empty() && !line.starts_with(['#', '%']);
-    text.is_empty() || (text.lines().any(|line| line.starts_with('%')) && !text.lines().any(|line| content(&line)))
-}
-
-/// Reads one document. A document of comments only is `null`.
-pub(super) fn read(text: &str) -> Result<Json, String> {
-    if text.lines().all(|line| is_marker(line) && line.trim() == "---" || line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Json::Null);
-    }
-    serde_saphyr::from_str(text).map_err(|error| error.to_string())
-}
+use crate::yaml::is_marker;
 
 /// What stands before the first line of content: directives, comments, the marker.
 pub(super) fn head(text: &str) -> String {
@@ -269,11 +232,6 @@ mod tests {
             let written = write(&value);
             let read: Json = serde_saphyr::from_str(&written).map_err(|error| TestCaseError::fail(format!("{error}\n{written}")))?;
             prop_assert_eq!(read, value, "{}", written);
-        }
-
-        #[test]
-        fn parts_make_up_the_whole(text in "(---\n|--- x\n|a: 1\n|# c\n|%YAML 1.2\n|\n| --- \n)*") {
-            prop_assert_eq!(split(&text).concat(), text);
         }
     }
 }
