@@ -156,8 +156,8 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
         let resolved = parameters::resolve(&instance, pod, request.facts, &mut problems);
         let mut present = false;
         // An incomplete set of parameters would only add problems that follow from the first.
-        if problems.is_empty() {
-            if let Some(fragments) = render::render(&instance, &resolved, &scope, &mut problems) {
+        if problems.is_empty()
+            && let Some(fragments) = render::render(&instance, &resolved, &scope, &mut problems) {
                 present = record.is_some_and(|record| {
                     has_its_shares(&instance, &fragments, record, pod)
                         || is_present(&instance, &fragments, pod, request.sidecars, &mut problems)
@@ -166,7 +166,6 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
                     rendered.push((reports.len(), fragments));
                 }
             }
-        }
         let record = record.filter(|_| present).cloned();
         reports.push(Report { instance, resolved, present, record });
     }

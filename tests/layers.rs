@@ -1,4 +1,5 @@
 //! The core stays pure: what `inject` and `profile` may import.
+n
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The reviews that are measured.
 
+#![expect(clippy::panic, reason = "a benchmark without its reviews has nothing to measure")]
+
 use outrigger::admission::Snapshot;
 use outrigger::profile::Catalogue;
 use serde_json::{Value, json};

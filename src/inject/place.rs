@@ -502,11 +502,10 @@ impl Placer<'_, '_> {
         self.order_init(init);
         let chosen = self.pod.annotation(DEFAULT_CONTAINER).is_some()
             || self.plan.annotations.iter().any(|(key, _)| key == DEFAULT_CONTAINER);
-        if !self.plan.containers.is_empty() && !chosen {
-            if let Some(first) = self.pod.containers().first() {
+        if !self.plan.containers.is_empty() && !chosen
+            && let Some(first) = self.pod.containers().first() {
                 self.plan.annotations.push((DEFAULT_CONTAINER.to_owned(), first.name.to_string()));
             }
-        }
     }
 
     fn fragment(&mut self, owner: usize, json: &Json, init: bool) -> usize {

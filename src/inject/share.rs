@@ -47,7 +47,7 @@ pub fn find_cover(
             .chain(&planned)
             .filter_map(|mount| below(path, &mount.mount_path).map(|rest| (mount, rest)))
             // A mount over the root covers everything and shares nothing that was meant.
-            .filter(|(mount, _)| mount.mount_path.trim_end_matches('/') != "")
+            .filter(|(mount, _)| !mount.mount_path.trim_end_matches('/').is_empty())
             .min_by_key(|(_, rest)| rest.len());
         let Some((mount, rest)) = deepest else { continue };
         if let Some(expression) = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty()) {

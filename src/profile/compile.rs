@@ -434,14 +434,13 @@ fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
     strict::check_items::<Volume>(&body.volumes, "spec.volumes", &[], problems);
     for (path, volume) in mappings(&body.volumes, "spec.volumes") {
         for (key, value) in volume {
-            if let (true, Template::Mapping(empty)) = (key == "emptyDir", value) {
-                if !empty.entries.iter().any(|(key, _)| key == "sizeLimit") {
+            if let (true, Template::Mapping(empty)) = (key == "emptyDir", value)
+                && !empty.entries.iter().any(|(key, _)| key == "sizeLimit") {
                     problems.push(ProfileProblem::new(
                         format!("{path}.emptyDir.sizeLimit"),
                         "missing: without it the volume can fill the node's disk",
                     ));
                 }
-            }
         }
     }
     strict::check_items::<Share>(&body.shares, "spec.shares", &[], problems);

@@ -438,11 +438,10 @@ impl Scalar {
             }
             _ => (spec.minimum, spec.maximum),
         };
-        if let (Some(minimum), Some(maximum)) = range {
-            if minimum > maximum {
+        if let (Some(minimum), Some(maximum)) = range
+            && minimum > maximum {
                 refuse("minimum", format!("{minimum} is above maximum, {maximum}"));
             }
-        }
         let mut scalar = Self { kind: spec.kind, format, values: Vec::new(), pattern, length, range };
         if let Some(values) = &spec.values {
             if values.is_empty() {
@@ -532,11 +531,10 @@ impl Scalar {
         if !lines && (text.starts_with(' ') || text.ends_with(' ')) {
             return Err(Some("a space at the beginning or end is not allowed".to_owned()));
         }
-        if let Some(format) = self.format {
-            if !text.is_empty() {
+        if let Some(format) = self.format
+            && !text.is_empty() {
                 (format.check)(text).map_err(|detail| (!detail.is_empty()).then_some(detail))?;
             }
-        }
         match &self.pattern {
             Some((_, regex)) if !regex.is_match(text) => Err(None),
             _ => Ok(()),
