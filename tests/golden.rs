@@ -12,6 +12,8 @@
 //! The library, the webhook's envelope and the command line must all come to the same. A file that no test
 //! reads fails, and so does a case without an outcome. `UPDATE_GOLDENS=1` writes the outcomes anew.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
