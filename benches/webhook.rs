@@ -60,7 +60,7 @@ fn serve(handler: Handler) -> Result {
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         let config = ServerConfig::new(any, any, CertificateSource::Pair(pair.clone()));
         let snapshot = fixture::snapshot();
-        let fixed = admission::review(&fixture::two_profiles(), &snapshot)?;
+        let fixed = admission::review(&two_profiles(), &snapshot)?;
         let reviewer = move |body: &[u8]| -> std::result::Result<Reviewed, ReviewError> {
             match handler {
                 Handler::Outrigger => admission::review(body, &snapshot),
@@ -78,6 +78,11 @@ fn serve(handler: Handler) -> Result {
         }
         std::process::exit(0)
     })
+}
+
+/// The review with two profiles.
+fn two_profiles() -> Vec<u8> {
+    fixture::reviews().swap_remove(2).1
 }
 
 struct Process {
@@ -213,7 +218,7 @@ impl Row {
 }
 
 fn measure() -> Result {
-    let review = Bytes::from(fixture::two_profiles());
+    let review = Bytes::from(two_profiles());
     let (ours, empty) = (Process::start("serve-outrigger")?, Process::start("serve-empty")?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let row = |what: &str, unit| Row { what: what.to_owned(), values: Vec::new(), unit };

@@ -1,8 +1,10 @@
 //! Waiting for services, inside of init containers: `outrigger wait-for`.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use hickory_resolver::TokioResolver;
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, Uri};
@@ -91,23 +93,43 @@ pub async fn wait_for(targets: &[Target], patience: Patience, mut tell: impl FnM
 
 async fn try_once(target: &Target) -> Result<(), String> {
     match target {
-        Target::Tcp(address) => TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string()),
-        Target::Dns(name) => {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|error| error.to_string())?.count();
-            if found == 0 { Err("the name has no address".to_owned()) } else { Ok(()) }
+        Target::Tcp(address) => {
+            let (host, port) = address.rsplit_once(':').ok_or_else(|| "expected HOST:PORT".to_owned())?;
+            let port = port.parse().map_err(|_| "expected HOST:PORT".to_owned())?;
+            connect(host, port).await.map(drop)
         }
+        Target::Dns(name) => resolve(name).await.map(drop),
         Target::Http(uri) => get(uri).await,
     }
+}
+
+/// The addresses of a host, which may be one itself.
+///
+/// The resolver is a Rust one because that of glibc loads libraries at run time, which an image of one static
+/// binary does not have. It is made anew each time: `/etc/resolv.conf` may change while we wait.
+async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse() {
+        return Ok(vec![address]);
+    }
+    let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
+    builder.options_mut().cache_size = 0;
+    let resolver = builder.build().map_err(|error| error.to_string())?;
+    let addresses: Vec<IpAddr> = resolver.lookup_ip(host).await.map_err(|error| error.to_string())?.iter().collect();
+    if addresses.is_empty() { Err(format!("{host} has no address")) } else { Ok(addresses) }
+}
+
+/// A connection to the first address that takes one.
+async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+    let addresses: Vec<SocketAddr> =
+        resolve(host).await?.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+    TcpStream::connect(addresses.as_slice()).await.map_err(|error| error.to_string())
 }
 
 /// A GET whose answer is 2xx or 3xx, as the kubelet's probes count it.
 async fn get(uri: &Uri) -> Result<(), String> {
     let authority = uri.authority().ok_or_else(|| "the URL has no host".to_owned())?;
-    let address = match authority.port_u16() {
-        Some(_) => authority.as_str().to_owned(),
-        None => format!("{}:80", authority.as_str()),
-    };
-    let stream = TcpStream::connect(&address).await.map_err(|error| error.to_string())?;
+    let stream = connect(authority.host(), authority.port_u16().unwrap_or(80)).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let driver = tokio::spawn(connection);

@@ -289,16 +289,14 @@ fn check(before: &Value, after: &Value) -> Result<(), String> {
             let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
             let number = port["containerPort"].as_u64().unwrap_or(0);
             let other = ports.insert((number, protocol), name(&container));
-            if let Some(other) = other.filter(|other| *other != name(&container)) {
-                if !old.contains(&other) || !old.contains(&name(&container)) {
+            if let Some(other) = other.filter(|other| *other != name(&container))
+                && (!old.contains(&other) || !old.contains(&name(&container))) {
                     return Err(format!("rule 2: port {number} of {other} and {}", name(&container)));
                 }
-            }
-            if let Some(name) = port["name"].as_str() {
-                if name.len() > 15 || !names.insert(name.to_owned()) {
+            if let Some(name) = port["name"].as_str()
+                && (name.len() > 15 || !names.insert(name.to_owned())) {
                     return Err(format!("rule 2: the port name {name:?}"));
                 }
-            }
         }
     }
     // 3 and 11

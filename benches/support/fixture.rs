@@ -34,11 +34,6 @@ pub(crate) fn reviews() -> Vec<(String, Vec<u8>)> {
     reviews
 }
 
-/// The two-profile review.
-pub(crate) fn two_profiles() -> Vec<u8> {
-    reviews().swap_remove(2).1
-}
-
 fn review(annotations: &[(&str, &str)], variables: usize) -> Vec<u8> {
     let recorded = include_str!("../../tests/reviews/005-CREATE-pods-s05-volumes.json");
     let mut review: Value = serde_json::from_str(recorded).unwrap_or_else(|error| panic!("{error}"));
