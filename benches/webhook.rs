@@ -145,6 +145,7 @@ async fn post(sender: &mut SendRequest<Full<Bytes>>, review: &Bytes) -> Result {
         .header("content-type", "application/json")
         .header("accept-encoding", "gzip")
         .body(Full::new(review.clone()))?;
+    sender.ready().await?;
     let answer = sender.send_request(request).await?;
     let good = answer.status().is_success();
     answer.into_body().collect().await?;

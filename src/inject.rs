@@ -153,10 +153,11 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
             reports.push(Report { instance, resolved: Resolved::default(), present: true, record });
             continue;
         }
+        let before = problems.len();
         let resolved = parameters::resolve(&instance, pod, request.facts, &mut problems);
         let mut present = false;
         // An incomplete set of parameters would only add problems that follow from the first.
-        if problems.is_empty()
+        if problems.len() == before
             && let Some(fragments) = render::render(&instance, &resolved, &scope, &mut problems) {
                 present = record.is_some_and(|record| {
                     has_its_shares(&instance, &fragments, record, pod)

@@ -53,7 +53,7 @@ enum Output {
     Yaml,
     /// The manifests as JSON: one as it is, several as a List
     Json,
-    /// The JSON patch of each workload
+    /// The JSON patch: the operations alone for one workload, else with what each is for
     Patch,
     /// What changes, as a unified diff
     Diff,
@@ -163,8 +163,10 @@ impl InjectCommand {
         let mut streams = std::mem::take(&mut manifests.streams);
         let mut patches = Vec::new();
         let mut denied = false;
+        let mut count = 0;
         for stream in &mut streams {
             for workload in stream.workloads() {
+                count += 1;
                 let decided = manifests.decide(stream, &workload)?;
                 let title = format!("{}: {}", stream.source, title(&workload));
                 for warning in &decided.explanation.warnings {
@@ -186,7 +188,10 @@ impl InjectCommand {
         match self.output {
             Output::Yaml => print_text(&streams, out)?,
             Output::Json => print_json(&streams, out)?,
-            Output::Patch => writeln!(out, "{:#}", Json::Array(patches))?,
+            Output::Patch => match patches.as_slice() {
+                [only] if count == 1 => writeln!(out, "{:#}", only["patch"])?,
+                _ => writeln!(out, "{:#}", Json::Array(patches))?,
+            },
             Output::Diff => print_diff(&streams, out)?,
         }
         Ok(ExitCode::SUCCESS)
