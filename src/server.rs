@@ -6,6 +6,7 @@
 //! serving, with `Connection: close`, until nobody sends it anything.
 
 pub mod activity;
+mod body;
 pub mod metrics;
 mod routes;
 pub mod tls;
@@ -33,6 +34,7 @@ pub use routes::Reviewer;
 pub use tls::CertificateSource;
 
 use activity::{Activity, Deadline, Patience, Watched};
+use body::Bodies;
 use metrics::Metrics;
 use routes::Shared;
 use tls::{Loader, TlsError};
@@ -52,11 +54,13 @@ pub struct ServerConfig {
     pub max_in_flight: usize,
     /// The largest body: a review can hold two objects of 3 MiB each.
     pub max_body: usize,
+    /// The bytes of all bodies together. Further ones get 503 with `Retry-After: 1`.
+    pub max_bodies: usize,
     /// The time for a TLS handshake.
     pub handshake_timeout: Duration,
     /// The time for the headers of a request, from their first byte.
     pub header_timeout: Duration,
-    /// The time for a body.
+    /// The time for a body; a tenth of it while more than half of the bounds on bodies is in use.
     pub body_timeout: Duration,
     /// How long a connection may wait for its next request. Above the client's 90 seconds.
     pub idle_timeout: Duration,
@@ -76,6 +80,7 @@ impl ServerConfig {
             max_connections: 4096,
             max_in_flight: 256,
             max_body: 7 * 1024 * 1024,
+            max_bodies: 32 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
@@ -137,9 +142,7 @@ impl Server {
             metrics,
             certificate,
             draining: AtomicBool::new(false),
-            in_flight: Semaphore::new(config.max_in_flight),
-            max_body: config.max_body,
-            body_timeout: config.body_timeout,
+            bodies: Bodies::new(&config),
         });
         Ok(Self { config, webhook, operations, shared, loader, tls })
     }
