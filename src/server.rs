@@ -253,7 +253,13 @@ impl Listener {
         match handshake {
             Ok(Ok(stream)) => {
                 let multiplexed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.serve(Watched::new(stream, Arc::clone(&activity)), &activity, multiplexed).await;
+                if multiplexed {
+                    // Its frames need not belong to a request, so they tell nothing of headers; hyper bounds the
+                    // size of those and pings its peer.
+                    self.serve(stream, &activity, true).await;
+                } else {
+                    self.serve(Watched::new(stream, Arc::clone(&activity)), &activity, false).await;
+                }
             }
             Ok(Err(error)) => tracing::debug!(target: "server", %error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(target: "server", "a TLS handshake took too long"),
@@ -302,7 +308,7 @@ impl Listener {
         let patience = Patience { headers: self.config.header_timeout, idle: self.config.idle_timeout };
         let mut closing = false;
         loop {
-            let (at, reason) = self.patience_ends(activity, patience, multiplexed);
+            let (at, reason) = self.patience_ends(activity, patience);
             tokio::select! {
                 result = connection.as_mut() => {
                     if let Err(error) = result {
@@ -314,7 +320,7 @@ impl Listener {
                 () = activity.changed() => {}
                 () = tokio::time::sleep(patience.headers), if !activity.served() => {}
                 () = tokio::time::sleep_until(at) => {
-                    let (at, _) = self.patience_ends(activity, patience, multiplexed);
+                    let (at, _) = self.patience_ends(activity, patience);
                     if at <= Instant::now() {
                         self.shared.metrics.rejected(reason);
                         return;
@@ -331,11 +337,10 @@ impl Listener {
     }
 
     /// When a connection is ended if nothing changes until then, and why.
-    fn patience_ends(&self, activity: &Activity, patience: Patience, multiplexed: bool) -> (Instant, &'static str) {
+    fn patience_ends(&self, activity: &Activity, patience: Patience) -> (Instant, &'static str) {
         match activity.deadline(patience) {
-            // HTTP/2 has frames that belong to no request. hyper bounds its headers and pings its peer.
-            Deadline::Headers(at) if !multiplexed => (at, "slow_headers"),
-            Deadline::Headers(_) | Deadline::None => (Instant::now() + patience.idle, "idle"),
+            Deadline::Headers(at) => (at, "slow_headers"),
+            Deadline::None => (Instant::now() + patience.idle, "idle"),
             // Under pressure a connection that never asked for anything makes room for one that does.
             Deadline::Idle(at) if !activity.served() && self.is_crowded() => {
                 (at - patience.idle + patience.headers, "idle")
