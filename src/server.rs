@@ -39,6 +39,9 @@ use metrics::Metrics;
 use routes::Shared;
 use tls::{Loader, TlsError};
 
+/// Connections that the operations port holds at a time.
+const OPERATIONS_CONNECTIONS: usize = 64;
+
 /// How a server is set up. The defaults are those of the flags of `outrigger serve`.
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -167,6 +170,7 @@ impl Server {
             shared: Arc::clone(&shared),
             config: Arc::clone(&config),
             connections: Arc::clone(&connections),
+            places: config.max_connections,
             phases: phases.clone(),
             tls: Some(tls),
         };
@@ -175,7 +179,8 @@ impl Server {
             shared: Arc::clone(&shared),
             config: Arc::clone(&config),
             // The operations port has a bound of its own, so that neither port can starve the other.
-            connections: Arc::new(Semaphore::new(64)),
+            connections: Arc::new(Semaphore::new(OPERATIONS_CONNECTIONS)),
+            places: OPERATIONS_CONNECTIONS,
             phases,
             tls: None,
         };
@@ -210,6 +215,8 @@ struct Listener {
     shared: Arc<Shared>,
     config: Arc<ServerConfig>,
     connections: Arc<Semaphore>,
+    /// How many those are when none is open.
+    places: usize,
     phases: watch::Receiver<Phase>,
     tls: Option<TlsAcceptor>,
 }
@@ -276,7 +283,9 @@ impl Listener {
             // Its header timeout also runs between requests; see `activity`.
             .header_read_timeout(None)
             .max_buf_size(64 * 1024)
-            .keep_alive(true);
+            // Anybody may ask the operations port, and the kubelet's probes must find a place on it. Neither they
+            // nor Prometheus ask often enough to miss a kept connection.
+            .keep_alive(self.tls.is_some());
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -351,6 +360,6 @@ impl Listener {
 
     /// Whether fewer than an eighth of the places are free.
     fn is_crowded(&self) -> bool {
-        self.connections.available_permits() < self.config.max_connections.div_ceil(8)
+        self.connections.available_permits() < self.places.div_ceil(8)
     }
 }
