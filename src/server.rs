@@ -122,13 +122,6 @@ pub struct Server {
     tls: TlsAcceptor,
 }
 
-/// Where a server is between its start and its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Serving,
-    Closing,
-}
-
 impl Server {
     /// Listens on both addresses and loads the certificate.
     ///
@@ -161,7 +154,8 @@ impl Server {
     /// Serves until `shutdown` is ready, then drains and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { config, webhook, operations, shared, loader, tls } = self;
-        let (phase, phases) = watch::channel(Phase::Serving);
+        // A change means that connections are to end, and its own end that they must have.
+        let (close, closing) = watch::channel(());
         let config = Arc::new(config);
         let connections = Arc::new(Semaphore::new(config.max_connections));
 
@@ -171,7 +165,7 @@ impl Server {
             config: Arc::clone(&config),
             connections: Arc::clone(&connections),
             places: config.max_connections,
-            phases: phases.clone(),
+            closing: closing.clone(),
             tls: Some(tls),
         };
         let plain = Listener {
@@ -181,7 +175,7 @@ impl Server {
             // The operations port has a bound of its own, so that neither port can starve the other.
             connections: Arc::new(Semaphore::new(OPERATIONS_CONNECTIONS)),
             places: OPERATIONS_CONNECTIONS,
-            phases,
+            closing,
             tls: None,
         };
         let watching = tokio::spawn(loader.watch());
@@ -193,12 +187,13 @@ impl Server {
         shared.draining.store(true, Ordering::Relaxed);
         tokio::time::sleep(config.drain).await;
         accepting.abort();
-        phase.send_replace(Phase::Closing);
+        close.send_replace(());
         let all = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let ended = tokio::time::timeout(config.grace, connections.acquire_many(all)).await;
         if ended.is_err() {
             tracing::warn!(target: "server", "some connections did not end in time and are cut");
         }
+        drop(close);
         telling.abort();
         watching.abort();
     }
@@ -217,7 +212,7 @@ struct Listener {
     connections: Arc<Semaphore>,
     /// How many those are when none is open.
     places: usize,
-    phases: watch::Receiver<Phase>,
+    closing: watch::Receiver<()>,
     tls: Option<TlsAcceptor>,
 }
 
@@ -315,7 +310,6 @@ impl Listener {
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let patience = Patience { headers: self.config.header_timeout, idle: self.config.idle_timeout };
-        let mut closing = false;
         loop {
             let (at, reason) = self.patience_ends(activity, patience);
             tokio::select! {
@@ -335,12 +329,11 @@ impl Listener {
                         return;
                     }
                 }
-                changed = self.phases.changed(), if !closing => {
-                    if changed.is_err() || *self.phases.borrow() == Phase::Closing {
-                        closing = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
-                }
+                changed = self.closing.changed() => match changed {
+                    Ok(()) => connection.as_mut().graceful_shutdown(),
+                    // The server has returned: there was time enough.
+                    Err(_) => return,
+                },
             }
         }
     }
