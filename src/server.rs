@@ -6,6 +6,7 @@
 //! serving, with `Connection: close`, until nobody sends it anything.
 
 pub mod activity;
+mod body;
 pub mod metrics;
 mod routes;
 pub mod tls;
@@ -33,9 +34,13 @@ pub use routes::Reviewer;
 pub use tls::CertificateSource;
 
 use activity::{Activity, Deadline, Patience, Watched};
+use body::Bodies;
 use metrics::Metrics;
 use routes::Shared;
 use tls::{Loader, TlsError};
+
+/// Connections that the operations port holds at a time.
+const OPERATIONS_CONNECTIONS: usize = 64;
 
 /// How a server is set up. The defaults are those of the flags of `outrigger serve`.
 #[derive(Clone)]
@@ -52,11 +57,13 @@ pub struct ServerConfig {
     pub max_in_flight: usize,
     /// The largest body: a review can hold two objects of 3 MiB each.
     pub max_body: usize,
+    /// The bytes of all bodies together. Further ones get 503 with `Retry-After: 1`.
+    pub max_bodies: usize,
     /// The time for a TLS handshake.
     pub handshake_timeout: Duration,
     /// The time for the headers of a request, from their first byte.
     pub header_timeout: Duration,
-    /// The time for a body.
+    /// The time for a body; a tenth of it while more than half of the bounds on bodies is in use.
     pub body_timeout: Duration,
     /// How long a connection may wait for its next request. Above the client's 90 seconds.
     pub idle_timeout: Duration,
@@ -76,6 +83,7 @@ impl ServerConfig {
             max_connections: 4096,
             max_in_flight: 256,
             max_body: 7 * 1024 * 1024,
+            max_bodies: 32 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
@@ -114,13 +122,6 @@ pub struct Server {
     tls: TlsAcceptor,
 }
 
-/// Where a server is between its start and its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Serving,
-    Closing,
-}
-
 impl Server {
     /// Listens on both addresses and loads the certificate.
     ///
@@ -137,9 +138,7 @@ impl Server {
             metrics,
             certificate,
             draining: AtomicBool::new(false),
-            in_flight: Semaphore::new(config.max_in_flight),
-            max_body: config.max_body,
-            body_timeout: config.body_timeout,
+            bodies: Bodies::new(&config),
         });
         Ok(Self { config, webhook, operations, shared, loader, tls })
     }
@@ -155,7 +154,8 @@ impl Server {
     /// Serves until `shutdown` is ready, then drains and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { config, webhook, operations, shared, loader, tls } = self;
-        let (phase, phases) = watch::channel(Phase::Serving);
+        // A change means that connections are to end, and its own end that they must have.
+        let (close, closing) = watch::channel(());
         let config = Arc::new(config);
         let connections = Arc::new(Semaphore::new(config.max_connections));
 
@@ -164,7 +164,8 @@ impl Server {
             shared: Arc::clone(&shared),
             config: Arc::clone(&config),
             connections: Arc::clone(&connections),
-            phases: phases.clone(),
+            places: config.max_connections,
+            closing: closing.clone(),
             tls: Some(tls),
         };
         let plain = Listener {
@@ -172,8 +173,9 @@ impl Server {
             shared: Arc::clone(&shared),
             config: Arc::clone(&config),
             // The operations port has a bound of its own, so that neither port can starve the other.
-            connections: Arc::new(Semaphore::new(64)),
-            phases,
+            connections: Arc::new(Semaphore::new(OPERATIONS_CONNECTIONS)),
+            places: OPERATIONS_CONNECTIONS,
+            closing,
             tls: None,
         };
         let watching = tokio::spawn(loader.watch());
@@ -185,12 +187,13 @@ impl Server {
         shared.draining.store(true, Ordering::Relaxed);
         tokio::time::sleep(config.drain).await;
         accepting.abort();
-        phase.send_replace(Phase::Closing);
+        close.send_replace(());
         let all = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let ended = tokio::time::timeout(config.grace, connections.acquire_many(all)).await;
         if ended.is_err() {
             tracing::warn!(target: "server", "some connections did not end in time and are cut");
         }
+        drop(close);
         telling.abort();
         watching.abort();
     }
@@ -207,7 +210,9 @@ struct Listener {
     shared: Arc<Shared>,
     config: Arc<ServerConfig>,
     connections: Arc<Semaphore>,
-    phases: watch::Receiver<Phase>,
+    /// How many those are when none is open.
+    places: usize,
+    closing: watch::Receiver<()>,
     tls: Option<TlsAcceptor>,
 }
 
@@ -250,7 +255,13 @@ impl Listener {
         match handshake {
             Ok(Ok(stream)) => {
                 let multiplexed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.serve(Watched::new(stream, Arc::clone(&activity)), &activity, multiplexed).await;
+                if multiplexed {
+                    // Its frames need not belong to a request, so they tell nothing of headers; hyper bounds the
+                    // size of those and pings its peer.
+                    self.serve(stream, &activity, true).await;
+                } else {
+                    self.serve(Watched::new(stream, Arc::clone(&activity)), &activity, false).await;
+                }
             }
             Ok(Err(error)) => tracing::debug!(target: "server", %error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(target: "server", "a TLS handshake took too long"),
@@ -267,7 +278,9 @@ impl Listener {
             // Its header timeout also runs between requests; see `activity`.
             .header_read_timeout(None)
             .max_buf_size(64 * 1024)
-            .keep_alive(true);
+            // Anybody may ask the operations port, and the kubelet's probes must find a place on it. Neither they
+            // nor Prometheus ask often enough to miss a kept connection.
+            .keep_alive(self.tls.is_some());
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -297,9 +310,8 @@ impl Listener {
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let patience = Patience { headers: self.config.header_timeout, idle: self.config.idle_timeout };
-        let mut closing = false;
         loop {
-            let (at, reason) = self.patience_ends(activity, patience, multiplexed);
+            let (at, reason) = self.patience_ends(activity, patience);
             tokio::select! {
                 result = connection.as_mut() => {
                     if let Err(error) = result {
@@ -311,28 +323,26 @@ impl Listener {
                 () = activity.changed() => {}
                 () = tokio::time::sleep(patience.headers), if !activity.served() => {}
                 () = tokio::time::sleep_until(at) => {
-                    let (at, _) = self.patience_ends(activity, patience, multiplexed);
+                    let (at, _) = self.patience_ends(activity, patience);
                     if at <= Instant::now() {
                         self.shared.metrics.rejected(reason);
                         return;
                     }
                 }
-                changed = self.phases.changed(), if !closing => {
-                    if changed.is_err() || *self.phases.borrow() == Phase::Closing {
-                        closing = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
-                }
+                changed = self.closing.changed() => match changed {
+                    Ok(()) => connection.as_mut().graceful_shutdown(),
+                    // The server has returned: there was time enough.
+                    Err(_) => return,
+                },
             }
         }
     }
 
     /// When a connection is ended if nothing changes until then, and why.
-    fn patience_ends(&self, activity: &Activity, patience: Patience, multiplexed: bool) -> (Instant, &'static str) {
+    fn patience_ends(&self, activity: &Activity, patience: Patience) -> (Instant, &'static str) {
         match activity.deadline(patience) {
-            // HTTP/2 has frames that belong to no request. hyper bounds its headers and pings its peer.
-            Deadline::Headers(at) if !multiplexed => (at, "slow_headers"),
-            Deadline::Headers(_) | Deadline::None => (Instant::now() + patience.idle, "idle"),
+            Deadline::Headers(at) => (at, "slow_headers"),
+            Deadline::None => (Instant::now() + patience.idle, "idle"),
             // Under pressure a connection that never asked for anything makes room for one that does.
             Deadline::Idle(at) if !activity.served() && self.is_crowded() => {
                 (at - patience.idle + patience.headers, "idle")
@@ -343,6 +353,6 @@ impl Listener {
 
     /// Whether fewer than an eighth of the places are free.
     fn is_crowded(&self) -> bool {
-        self.connections.available_permits() < self.config.max_connections.div_ceil(8)
+        self.connections.available_permits() < self.places.div_ceil(8)
     }
 }

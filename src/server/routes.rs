@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
 
+use super::body::{Bodies, BodyError};
 use super::metrics::Metrics;
 use super::tls::Current;
 use crate::admission::{ReviewError, Reviewed};
@@ -44,9 +43,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) certificate: Arc<Current>,
     pub(super) draining: AtomicBool,
-    pub(super) in_flight: Semaphore,
-    pub(super) max_body: usize,
-    pub(super) body_timeout: Duration,
+    pub(super) bodies: Bodies,
 }
 
 impl Shared {
@@ -115,29 +112,31 @@ async fn close_while_draining(State(shared): State<Arc<Shared>>, request: Reques
 }
 
 async fn mutate(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    if let Err(refusal) = check_headers(request.headers(), request.version(), shared.max_body) {
-        return refusal.response(&shared.metrics);
-    }
-    let Ok(_place) = shared.in_flight.try_acquire() else {
-        return Refusal::Overloaded.response(&shared.metrics);
+    let (head, mut body) = request.into_parts();
+    let refusal = match answer(&shared, &head, &mut body).await {
+        Ok(response) => return response,
+        Err(refusal) => refusal,
     };
+    // HTTP/2 ends a stream without its connection. Who waits for 100 Continue has sent nothing yet.
+    if head.version <= Version::HTTP_11 && !head.headers.contains_key(EXPECT) && refusal.leaves_body() {
+        shared.bodies.discard(&mut body).await;
+    }
+    refusal.response(&shared.metrics)
+}
+
+async fn answer(shared: &Shared, head: &Parts, body: &mut Body) -> Result<Response, Refusal> {
+    check_type(&head.headers)?;
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    shared.bodies.check_length(length)?;
+    let _place = shared.bodies.place()?;
     let _counted = shared.metrics.in_flight();
-    let body = tokio::time::timeout(shared.body_timeout, read(request.into_body(), shared.max_body)).await;
-    let body = match body {
-        Ok(Ok(body)) => body,
-        Ok(Err(refusal)) => return refusal.response(&shared.metrics),
-        Err(_) => return Refusal::Slow.response(&shared.metrics),
-    };
+    let body = shared.bodies.read(body).await?;
     let start = Instant::now();
-    match shared.reviewer.review(&body) {
-        Ok(reviewed) => {
-            let duration = start.elapsed();
-            shared.metrics.reviewed(&reviewed.summary, duration);
-            log(&reviewed, duration);
-            ([(CONTENT_TYPE, "application/json")], reviewed.body).into_response()
-        }
-        Err(error) => Refusal::NoReview(error.message).response(&shared.metrics),
-    }
+    let reviewed = shared.reviewer.review(&body.bytes).map_err(|error| Refusal::NoReview(error.message))?;
+    let duration = start.elapsed();
+    shared.metrics.reviewed(&reviewed.summary, duration);
+    log(&reviewed, duration);
+    Ok(([(CONTENT_TYPE, "application/json")], reviewed.body).into_response())
 }
 
 /// One line a decision. Values are given as debug text where a pod's author wrote them, which escapes whatever
@@ -176,32 +175,40 @@ fn log(reviewed: &Reviewed, duration: Duration) {
 /// Why a request is no review.
 enum Refusal {
     MediaType(&'static str),
-    TooLarge(usize),
-    Overloaded,
-    Slow,
-    Broken(String),
+    Body(BodyError),
     NoReview(String),
 }
 
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        Self::Body(error)
+    }
+}
+
 impl Refusal {
+    /// Whether the client may still be sending the body.
+    fn leaves_body(&self) -> bool {
+        matches!(self, Self::MediaType(_) | Self::Body(BodyError::TooLarge(_) | BodyError::Overloaded))
+    }
+
     fn response(self, metrics: &Metrics) -> Response {
         let close = [(CONNECTION, HeaderValue::from_static("close"))];
         let (reason, response) = match self {
             Self::MediaType(expected) => ("media_type", (StatusCode::UNSUPPORTED_MEDIA_TYPE, expected).into_response()),
-            // What is left of the body is not read, so the connection is of no more use.
-            Self::TooLarge(limit) => (
+            // There may be more of the body than anybody wants to read, so the connection is of no more use.
+            Self::Body(BodyError::TooLarge(limit)) => (
                 "too_large",
                 (StatusCode::PAYLOAD_TOO_LARGE, close, format!("the body is larger than {limit} bytes\n")).into_response(),
             ),
             // The API server tries again, up to ten times within its deadline.
-            Self::Overloaded => (
+            Self::Body(BodyError::Overloaded) => (
                 "overloaded",
                 (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], "too many reviews at a time\n").into_response(),
             ),
-            Self::Slow => {
+            Self::Body(BodyError::Slow) => {
                 ("slow_body", (StatusCode::REQUEST_TIMEOUT, close, "the body did not come in time\n").into_response())
             }
-            Self::Broken(error) => {
+            Self::Body(BodyError::Broken(error)) => {
                 ("broken_body", (StatusCode::BAD_REQUEST, close, format!("the body broke off: {error}\n")).into_response())
             }
             Self::NoReview(message) => ("no_review", (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response()),
@@ -211,7 +218,7 @@ impl Refusal {
     }
 }
 
-fn check_headers(headers: &HeaderMap, version: Version, max_body: usize) -> Result<(), Refusal> {
+fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
         value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
     });
@@ -222,39 +229,5 @@ fn check_headers(headers: &HeaderMap, version: Version, max_body: usize) -> Resu
     if !plain {
         return Err(Refusal::MediaType("a review has no Content-Encoding\n"));
     }
-    // RFC 9112, section 6.1: a sender must not give both, and a server should take it for an attack.
-    if version <= Version::HTTP_11 && headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refusal::Broken("Content-Length and Transfer-Encoding are both given".to_owned()));
-    }
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    match length {
-        Some(length) if length > max_body as u64 => Err(Refusal::TooLarge(max_body)),
-        _ => Ok(()),
-    }
-}
-
-async fn read(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
-    let mut whole: Option<BytesMut> = None;
-    let mut first: Option<Bytes> = None;
-    let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Refusal::Broken(error.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len();
-        if length > limit {
-            return Err(Refusal::TooLarge(limit));
-        }
-        // A body that comes in one piece, as small ones do, is not copied.
-        match (&mut whole, first.take()) {
-            (Some(whole), _) => whole.extend_from_slice(&data),
-            (None, None) => first = Some(data),
-            (None, Some(before)) => {
-                let mut joined = BytesMut::with_capacity(before.len() + data.len());
-                joined.extend_from_slice(&before);
-                joined.extend_from_slice(&data);
-                whole = Some(joined);
-            }
-        }
-    }
-    Ok(whole.map(BytesMut::freeze).or(first).unwrap_or_default())
+    Ok(())
 }

@@ -63,8 +63,18 @@ pub enum TlsError {
         error: rustls::pki_types::pem::Error,
     },
     /// A key that is not that of the certificate, or of an unknown kind.
-    #[error("the certificate and the private key cannot be used together: {0}")]
-    Mismatch(#[from] rustls::Error),
+    #[error("{certificate} and {private_key}: cannot be used together: {error}")]
+    Mismatch {
+        /// The flag and file of the certificate.
+        certificate: String,
+        /// The flag and file of the key.
+        private_key: String,
+        /// Why.
+        error: rustls::Error,
+    },
+    /// The protocol itself.
+    #[error("TLS cannot be set up: {0}")]
+    Protocol(#[from] rustls::Error),
     /// A certificate that cannot be read.
     #[error("{place}: the certificate cannot be read: {message}")]
     BadCertificate {
@@ -207,6 +217,10 @@ fn certified(certificate: &[u8], key: &[u8], places: &(String, String)) -> Resul
         .map_err(|error| TlsError::BadCertificate { place: places.0.clone(), message: error.to_string() })?;
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| TlsError::NoKey { place: places.1.clone(), error })?;
-    let key = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
+    let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| TlsError::Mismatch {
+        certificate: places.0.clone(),
+        private_key: places.1.clone(),
+        error,
+    })?;
     Ok(Served { key: Arc::new(key), not_after })
 }
