@@ -1,17 +1,16 @@
 //! The Helm chart: rendered and linted by a real Helm, compared with the cases in `tests/chart/cases`,
 //! and held together with its schema and its README.
 //!
-//! Helm is one of the parts that `cargo xtask test` provides (`OUTRIGGER_PARTS`); `OUTRIGGER_HELM`
-//! names another. With neither, the tests that need Helm fail: a chart that nobody rendered has not
-//! been tested.
+//! Helm is one of the parts that `cargo xtask test` provides. Without it the tests that need it fail: a chart
+//! that nobody rendered has not been tested.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 use std::{env, fs};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
+use testkit::{Finished, Helm};
 
 /// Relative to the root of the repository, so that no message of Helm's holds a path of this machine.
 const CHART: &str = "charts/outrigger";
@@ -36,61 +35,9 @@ fn names(folder: &str) -> Result<BTreeSet<String>> {
         .collect()
 }
 
-/// Helm with a home of its own: a user's plugins, repositories and `HELM_…` settings change nothing.
-struct Helm {
-    program: PathBuf,
-    home: tempfile::TempDir,
-}
-
-impl Helm {
-    fn find() -> Result<Self> {
-        let named = env::var_os("OUTRIGGER_HELM").map(PathBuf::from);
-        let parts = env::var_os("OUTRIGGER_PARTS").unwrap_or_default();
-        let mut provided = env::split_paths(&parts).map(|folder| folder.join("helm"));
-        let Some(program) = named.or_else(|| provided.find(|helm| helm.is_file())) else {
-            bail!("there is no Helm: run `cargo xtask test`, which provides one");
-        };
-        Ok(Self {
-            program,
-            home: tempfile::tempdir()?,
-        })
-    }
-
-    fn run(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new(&self.program);
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("HELM_") {
-                command.env_remove(name);
-            }
-        }
-        for name in [
-            "HELM_CACHE_HOME",
-            "HELM_CONFIG_HOME",
-            "HELM_DATA_HOME",
-            "KUBECONFIG",
-        ] {
-            command.env(name, self.home.path().join(name));
-        }
-        command
-            .args(arguments)
-            .args([
-                "--namespace",
-                "outrigger-system",
-                "--kube-version",
-                KUBE_VERSION,
-            ])
-            .current_dir(root())
-            .output()
-            .with_context(|| format!("failed to run {}", self.program.display()))
-    }
-
-    fn template(&self, values: &str) -> Result<Output> {
-        self.run(&["template", "outrigger", CHART, "--values", values])
-    }
-
-    fn lint(&self, values: &str) -> Result<Output> {
-        self.run(&["lint", "--strict", CHART, "--values", values])
-    }
+/// Runs Helm on the chart, as if for a cluster of the oldest Kubernetes.
+fn run(helm: &Helm, arguments: &[&str]) -> Result<Finished> {
+    helm.run(&[arguments, &["--namespace", "outrigger-system", "--kube-version", KUBE_VERSION]].concat())
 }
 
 /// What one case comes to; `Err` says what is wrong with it.
@@ -112,11 +59,11 @@ fn check(helm: &Helm, case: &str, update: bool) -> Result<()> {
         ensure!(known.contains(&file.as_str()), "{file} is not used");
     }
 
-    let output = helm.template(&values)?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
+    let output = run(helm, &["template", "outrigger", CHART, "--values", &values])?;
+    let stderr = &output.stderr;
     if refused {
         ensure!(
-            !output.status.success(),
+            output.code != 0,
             "it should be refused, and is rendered"
         );
         let error = read(&format!("{folder}/error.txt"))?;
@@ -135,16 +82,16 @@ fn check(helm: &Helm, case: &str, update: bool) -> Result<()> {
     }
 
     ensure!(
-        output.status.success(),
+        output.code == 0,
         "helm template refuses it:\n{stderr}"
     );
-    let rendered = String::from_utf8(output.stdout)?;
-    let lint = helm.lint(&values)?;
+    let rendered = output.stdout;
+    let lint = run(helm, &["lint", "--strict", CHART, "--values", &values])?;
     ensure!(
-        lint.status.success(),
+        lint.code == 0,
         "helm lint --strict refuses it:\n{}{}",
-        String::from_utf8_lossy(&lint.stdout),
-        String::from_utf8_lossy(&lint.stderr)
+        lint.stdout,
+        lint.stderr
     );
     let golden = format!("{folder}/expected.yaml");
     if update {
@@ -163,7 +110,7 @@ fn check(helm: &Helm, case: &str, update: bool) -> Result<()> {
 
 #[test]
 fn cases_render_or_are_refused_as_written() -> Result<()> {
-    let helm = Helm::find()?;
+    let helm = Helm::new()?;
     let update = env::var_os("UPDATE_GOLDENS").is_some_and(|value| value == "1");
     let cases = names(CASES)?;
     ensure!(!cases.is_empty(), "there is no case in {CASES}");
@@ -188,11 +135,11 @@ fn cases_render_or_are_refused_as_written() -> Result<()> {
 /// `helm lint` does not stop at `fail`, so the defaults pass it although they name no certificate.
 #[test]
 fn the_defaults_pass_lint() -> Result<()> {
-    let output = Helm::find()?.run(&["lint", "--strict", CHART])?;
+    let output = run(&Helm::new()?, &["lint", "--strict", CHART])?;
     ensure!(
-        output.status.success(),
+        output.code == 0,
         "{}",
-        String::from_utf8_lossy(&output.stdout)
+        output.stdout
     );
     Ok(())
 }
