@@ -169,6 +169,10 @@ impl Loader {
                 // In the middle of a swap, or gone: what is served stays.
                 continue;
             };
+            // A swap between the two reads gives a pair that never was one.
+            if tokio::fs::read(&certificate).await.ok().as_ref() != Some(&new) {
+                continue;
+            }
             if self.seen.as_ref().is_some_and(|(old_certificate, old_key)| *old_certificate == new && *old_key == key) {
                 continue;
             }
@@ -207,8 +211,10 @@ fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
 }
 
 fn certified(certificate: &[u8], key: &[u8], places: &(String, String)) -> Result<Served, TlsError> {
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(certificate).filter_map(Result::ok).collect();
+    // All or nothing: a chain that lost a part verifies for some clients only.
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsError::BadCertificate { place: places.0.clone(), message: error.to_string() })?;
     let Some(leaf) = chain.first() else {
         return Err(TlsError::NoCertificate { place: places.0.clone() });
     };
