@@ -245,7 +245,12 @@ impl Listener {
         let Some(tls) = &self.tls else {
             return self.serve(Watched::new(stream, Arc::clone(&activity)), &activity, false).await;
         };
-        let handshake = tokio::time::timeout(self.config.handshake_timeout, tls.accept(stream)).await;
+        let mut closing = self.closing.clone();
+        let handshake = tokio::select! {
+            handshake = tokio::time::timeout(self.config.handshake_timeout, tls.accept(stream)) => handshake,
+            // The server has returned.
+            () = async { while closing.changed().await.is_ok() {} } => return,
+        };
         let result = match &handshake {
             Ok(Ok(_)) => "ok",
             Ok(Err(_)) => "failed",
