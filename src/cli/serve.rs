@@ -35,7 +35,7 @@ pub struct ServeCommand {
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     self_signed: bool,
     /// A name in that certificate, besides localhost; may be given several times
-    #[arg(long, value_name = "NAME", requires = "self_signed")]
+    #[arg(long, value_name = "NAME", requires = "self_signed", conflicts_with_all = ["tls_cert", "tls_key"])]
     dns_name: Vec<String>,
     /// How sidecars run in the cluster
     #[arg(long, value_enum, default_value_t)]
