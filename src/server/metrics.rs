@@ -17,6 +17,15 @@ use crate::admission::Summary;
 type Labels1 = [(&'static str, &'static str); 1];
 type Labels2 = [(&'static str, &'static str); 2];
 
+/// Why requests and connections are turned away.
+const REJECTED: &[&str] = &[
+    "broken_body", "idle", "media_type", "method", "no_review", "overloaded", "slow_body", "slow_headers", "too_large",
+];
+/// How handshakes end.
+const HANDSHAKES: &[&str] = &["failed", "ok", "slow"];
+/// What becomes of a changed certificate.
+const RELOADS: &[&str] = &["refused", "served"];
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -68,6 +77,16 @@ impl Default for Metrics {
             metrics.certificate_end.clone(),
         );
         registry.register("certificate_reloads", "Changes of the certificate's files, by result", metrics.reloads.clone());
+        // A counter that appears with its first event has no increase that an alert could see.
+        for (family, label, values) in [
+            (&metrics.rejected, "reason", REJECTED),
+            (&metrics.handshakes, "result", HANDSHAKES),
+            (&metrics.reloads, "result", RELOADS),
+        ] {
+            for value in values {
+                let _ = family.get_or_create(&[(label, *value)]);
+            }
+        }
         metrics
     }
 }

@@ -166,7 +166,8 @@ fn log(reviewed: &Reviewed, duration: Duration) {
             reason = summary.reason,
             dry_run = summary.dry_run,
             micros,
-            ?message,
+            // Not "message", which is the name of the event's own text.
+            denial = ?message,
             "denied"
         ),
     }
