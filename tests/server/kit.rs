@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use outrigger::admission::{self, ReviewError, Reviewed, Snapshot};
+use outrigger::admission::{self, Snapshot};
 use outrigger::certificate::CertificatePair;
 use outrigger::profile::Catalogue;
 use outrigger::server::{CertificateSource, Reviewer, Server, ServerConfig};
@@ -121,6 +121,11 @@ impl Running {
     /// What `/readyz` says on the operations port.
     pub(crate) async fn readiness(&self) -> Result<u16> {
         Ok(Client::plain(self.operations).await?.get("/readyz").await?.status)
+    }
+
+    /// What stops it when it is dropped.
+    pub(crate) fn take_stop(&mut self) -> Option<oneshot::Sender<()>> {
+        self.stop.take()
     }
 
     /// Tells it to stop.
@@ -285,14 +290,6 @@ pub(crate) fn padded(length: usize) -> String {
     let mut review = small("padded");
     review.push_str(&" ".repeat(length.saturating_sub(review.len())));
     review
-}
-
-/// A reviewer that takes its time. It stands for a machine that is busy.
-pub(crate) fn sleepy(time: Duration) -> impl Fn(&[u8]) -> Result<Reviewed, ReviewError> + Send + Sync + 'static {
-    move |body| {
-        std::thread::sleep(time);
-        admission::review(body, &Snapshot::default())
-    }
 }
 
 /// Runs `work` and gives how long it took as well.
