@@ -20,8 +20,10 @@ const FAMILIES: [(&str, &[&str]); 9] = [
     ("outrigger_certificate_reloads", &["result"]),
 ];
 
-/// A sample as `name{label="value"} number`.
-fn sample(line: &str) -> Result<(String, Vec<(String, String)>, f64)> {
+/// The name, the labels and the value of `name{label="value"} number`.
+type Sample = (String, Vec<(String, String)>, f64);
+
+fn sample(line: &str) -> Result<Sample> {
     let (series, number) = line.rsplit_once(' ').context("no number")?;
     let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
     let labels = labels.strip_suffix('}').context("labels without an end")?;
