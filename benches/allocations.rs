@@ -14,6 +14,11 @@ fn main() {
         let counted = allocation_counter::measure(|| {
             let _ = std::hint::black_box(admission::review(&review, &snapshot));
         });
-        println!("| {name} | {} | {} | {} |", review.len(), counted.count_total, counted.bytes_total);
+        println!(
+            "| {name} | {} | {} | {} |",
+            review.len(),
+            counted.count_total,
+            counted.bytes_total
+        );
     }
 }

@@ -53,9 +53,16 @@ enum Handler {
 
 /// The server process: prints its address and its certificate, ends when its standard input does.
 fn serve(handler: Handler) -> Result {
-    let subject = Subject { dns_names: vec!["localhost".into()], addresses: Vec::new(), days: 1 };
+    let subject = Subject {
+        dns_names: vec!["localhost".into()],
+        addresses: Vec::new(),
+        days: 1,
+    };
     let pair = CertificatePair::self_signed(&subject)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         let config = ServerConfig::new(any, any, CertificateSource::Pair(pair.clone()));
@@ -97,7 +104,10 @@ impl Process {
         // One core for the server, the others for the load.
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(program).arg(what);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let mut output = BufReader::new(child.stdout.take().ok_or("the server has no output")?);
         let mut address = String::new();
         output.read_line(&mut address)?;
@@ -105,18 +115,28 @@ impl Process {
         output.read_until(4, &mut certificate)?;
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&certificate)?)?;
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { child, address: address.trim().parse()?, connector: TlsConnector::from(Arc::new(tls)) })
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+        Ok(Self {
+            child,
+            address: address.trim().parse()?,
+            connector: TlsConnector::from(Arc::new(tls)),
+        })
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        let stream = self.connector.connect(ServerName::try_from("localhost")?, stream).await?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let stream = self
+            .connector
+            .connect(ServerName::try_from("localhost")?, stream)
+            .await?;
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(sender)
     }
@@ -149,7 +169,11 @@ async fn post(sender: &mut SendRequest<Full<Bytes>>, review: &Bytes) -> Result {
     let answer = sender.send_request(request).await?;
     let good = answer.status().is_success();
     answer.into_body().collect().await?;
-    if good { Ok(()) } else { Err("a review was not answered".into()) }
+    if good {
+        Ok(())
+    } else {
+        Err("a review was not answered".into())
+    }
 }
 
 /// CPU time of the server for one request, with 16 connections.
@@ -174,7 +198,8 @@ async fn cpu_per_request(process: &Process, review: &Bytes) -> Result<f64> {
     for task in tasks {
         task.await??;
     }
-    Ok((process.cpu()? - before).as_secs_f64() * 1e6 / (REQUESTS / CONNECTIONS * CONNECTIONS) as f64)
+    Ok((process.cpu()? - before).as_secs_f64() * 1e6
+        / (REQUESTS / CONNECTIONS * CONNECTIONS) as f64)
 }
 
 /// The median and the 99th percentile of the latency at one connection, in microseconds.
@@ -214,15 +239,28 @@ impl Row {
         self.values.sort_by(f64::total_cmp);
         let (low, high) = (self.values[0], self.values[self.values.len() - 1]);
         let median = self.values[self.values.len() / 2];
-        println!("| {} | {median:.2} {} | {low:.2} – {high:.2} |", self.what, self.unit);
+        println!(
+            "| {} | {median:.2} {} | {low:.2} – {high:.2} |",
+            self.what, self.unit
+        );
     }
 }
 
 fn measure() -> Result {
     let review = Bytes::from(two_profiles());
-    let (ours, empty) = (Process::start("serve-outrigger")?, Process::start("serve-empty")?);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let row = |what: &str, unit| Row { what: what.to_owned(), values: Vec::new(), unit };
+    let (ours, empty) = (
+        Process::start("serve-outrigger")?,
+        Process::start("serve-empty")?,
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let row = |what: &str, unit| Row {
+        what: what.to_owned(),
+        values: Vec::new(),
+        unit,
+    };
     let mut rows = [
         row("CPU per request over TLS, 16 connections", "µs"),
         row("the same, empty handler", "µs"),
@@ -236,22 +274,46 @@ fn measure() -> Result {
     ];
     runtime.block_on(async {
         for _ in 0..ROUNDS {
-            let (cpu, floor) = (cpu_per_request(&ours, &review).await?, cpu_per_request(&empty, &review).await?);
-            let ((p50, p99), (floor50, floor99)) = (latency(&ours, &review).await?, latency(&empty, &review).await?);
-            let round = [cpu, floor, cpu / floor, p50, floor50, p50 / floor50, p99, floor99, p99 / floor99];
+            let (cpu, floor) = (
+                cpu_per_request(&ours, &review).await?,
+                cpu_per_request(&empty, &review).await?,
+            );
+            let ((p50, p99), (floor50, floor99)) = (
+                latency(&ours, &review).await?,
+                latency(&empty, &review).await?,
+            );
+            let round = [
+                cpu,
+                floor,
+                cpu / floor,
+                p50,
+                floor50,
+                p50 / floor50,
+                p99,
+                floor99,
+                p99 / floor99,
+            ];
             for (row, value) in rows.iter_mut().zip(round) {
                 row.values.push(value);
             }
         }
         Result::Ok(())
     })?;
-    println!("envoy-tls and fluentd rendered, a review of {} bytes, {ROUNDS} rounds\n", review.len());
+    println!(
+        "envoy-tls and fluentd rendered, a review of {} bytes, {ROUNDS} rounds\n",
+        review.len()
+    );
     println!("| what | median | lowest – highest |\n|---|---:|---:|");
     rows.iter_mut().for_each(Row::print);
     let snapshot = fixture::snapshot();
     for (name, review) in fixture::reviews() {
         let values = (0..5).map(|_| in_process(&review, &snapshot)).collect();
-        Row { what: format!("in process: {name} ({} bytes)", review.len()), values, unit: "µs" }.print();
+        Row {
+            what: format!("in process: {name} ({} bytes)", review.len()),
+            values,
+            unit: "µs",
+        }
+        .print();
     }
     Ok(())
 }

@@ -111,13 +111,20 @@ struct Kind<'a> {
 /// # Errors
 /// A body that is no AdmissionReview of a version we know, or has no uid to answer to.
 pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError> {
-    let review: Review<'_> = serde_json::from_slice(body)
-        .map_err(|error| ReviewError { message: format!("the body is no AdmissionReview: {error}") })?;
+    let review: Review<'_> = serde_json::from_slice(body).map_err(|error| ReviewError {
+        message: format!("the body is no AdmissionReview: {error}"),
+    })?;
     let refuse = |message: String| Err(ReviewError { message });
     if &*review.kind != "AdmissionReview" {
-        return refuse(format!("kind: given {}, expected \"AdmissionReview\"", problem::shown(&review.kind)));
+        return refuse(format!(
+            "kind: given {}, expected \"AdmissionReview\"",
+            problem::shown(&review.kind)
+        ));
     }
-    if !matches!(&*review.api_version, "admission.k8s.io/v1" | "admission.k8s.io/v1beta1") {
+    if !matches!(
+        &*review.api_version,
+        "admission.k8s.io/v1" | "admission.k8s.io/v1beta1"
+    ) {
         return refuse(format!(
             "apiVersion: given {}, expected \"admission.k8s.io/v1\" or \"admission.k8s.io/v1beta1\"",
             problem::shown(&review.api_version)
@@ -137,7 +144,11 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
         && request.kind.as_ref().is_some_and(|kind| {
             &*kind.kind == "Pod" && kind.group.as_deref().unwrap_or_default().is_empty()
         })
-        && request.sub_resource.as_deref().unwrap_or_default().is_empty();
+        && request
+            .sub_resource
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty();
     let pod = pod.unwrap_or(&empty);
     let object = || whole_object(body);
     let outcome = inject::inject(
@@ -177,12 +188,20 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
                 .instances
                 .iter()
                 .filter(|report| !report.present)
-                .map(|report| format!("{}={}", report.instance.name, report.instance.entry.profile.name))
+                .map(|report| {
+                    format!(
+                        "{}={}",
+                        report.instance.name, report.instance.entry.profile.name
+                    )
+                })
                 .collect();
             response.allowed();
             response.patch(&patch.to_json());
             // The API server prefixes the key with the webhook's name.
-            response.member("auditAnnotations", &object_of("injected", &summary.instances.join(",")));
+            response.member(
+                "auditAnnotations",
+                &object_of("injected", &summary.instances.join(",")),
+            );
         }
         Verdict::Denied(problems) => {
             let message = problem::message(problems);
@@ -193,7 +212,10 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
         }
     }
     response.warnings(&outcome.warnings);
-    Ok(Reviewed { body: response.finish(), summary })
+    Ok(Reviewed {
+        body: response.finish(),
+        summary,
+    })
 }
 
 fn object_of(key: &str, value: &str) -> String {
@@ -251,7 +273,10 @@ impl Response {
     /// 422: the pod asks for something that cannot be.
     fn denied(&mut self, message: &str) {
         self.member("allowed", "false");
-        let status = format!("{{\"code\":422,\"reason\":\"Invalid\",\"message\":{}}}", quote(message));
+        let status = format!(
+            "{{\"code\":422,\"reason\":\"Invalid\",\"message\":{}}}",
+            quote(message)
+        );
         self.member("status", &status);
     }
 
@@ -281,7 +306,13 @@ impl Response {
 fn shorten(warning: &str) -> String {
     let clean: String = warning
         .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
         .collect();
     if clean.len() <= MAX_WARNING {
         return clean;

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
+    KeyUsagePurpose, SanType,
+};
 use time::{Duration, OffsetDateTime};
 
 /// How far `notBefore` lies in the past, so that a client whose clock is behind accepts the certificate.
@@ -65,18 +68,33 @@ impl CertificatePair {
     pub fn self_signed(subject: &Subject) -> Result<Self, CertificateError> {
         let mut params = CertificateParams::default();
         for name in &subject.dns_names {
-            let dns = name.as_str().try_into().map_err(|_| CertificateError::Name { name: name.clone() })?;
+            let dns = name
+                .as_str()
+                .try_into()
+                .map_err(|_| CertificateError::Name { name: name.clone() })?;
             params.subject_alt_names.push(SanType::DnsName(dns));
         }
-        params.subject_alt_names.extend(subject.addresses.iter().map(|address| SanType::IpAddress(*address)));
+        params.subject_alt_names.extend(
+            subject
+                .addresses
+                .iter()
+                .map(|address| SanType::IpAddress(*address)),
+        );
         if params.subject_alt_names.is_empty() {
             return Err(CertificateError::NoSubject);
         }
         // A common name is of no use to a client of this century; it shows in listings. At most 64 characters
         // fit (X.520).
-        let common = subject.dns_names.iter().find(|name| name.len() <= 64).cloned();
+        let common = subject
+            .dns_names
+            .iter()
+            .find(|name| name.len() <= 64)
+            .cloned();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, common.unwrap_or_else(|| "outrigger".to_owned()));
+        params.distinguished_name.push(
+            DnType::CommonName,
+            common.unwrap_or_else(|| "outrigger".to_owned()),
+        );
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let now = OffsetDateTime::now_utc();
@@ -84,7 +102,10 @@ impl CertificatePair {
         params.not_after = now + Duration::days(i64::from(subject.days));
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
-        Ok(Self { certificate: certificate.pem(), private_key: key.serialize_pem() })
+        Ok(Self {
+            certificate: certificate.pem(),
+            private_key: key.serialize_pem(),
+        })
     }
 
     /// Writes `tls.crt`, `tls.key` and `ca.crt` (a self-signed certificate is its own CA) into a folder. Each
@@ -105,11 +126,19 @@ impl CertificatePair {
 fn write_whole(path: &Path, content: &str, mode: u32) -> Result<(), CertificateError> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
         io::Write::write_all(&mut file, content.as_bytes())?;
         fs::rename(&temporary, path)
     };
-    write().map_err(|error| CertificateError::Write { path: path.to_owned(), error })
+    write().map_err(|error| CertificateError::Write {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 #[cfg(test)]
@@ -121,7 +150,11 @@ mod tests {
     use super::*;
 
     fn subject(names: &[&str]) -> Subject {
-        Subject { dns_names: names.iter().map(|&name| name.to_owned()).collect(), addresses: vec!["127.0.0.1".parse().unwrap()], days: 30 }
+        Subject {
+            dns_names: names.iter().map(|&name| name.to_owned()).collect(),
+            addresses: vec!["127.0.0.1".parse().unwrap()],
+            days: 30,
+        }
     }
 
     #[test]
@@ -130,8 +163,18 @@ mod tests {
         let (_, pem) = parse_x509_pem(pair.certificate.as_bytes()).unwrap();
         let certificate = pem.parse_x509().unwrap();
         let names = certificate.subject_alternative_name().unwrap().unwrap();
-        assert!(names.value.general_names.contains(&GeneralName::DNSName("web.shop.svc")));
-        assert!(names.value.general_names.contains(&GeneralName::IPAddress(&[127, 0, 0, 1])));
+        assert!(
+            names
+                .value
+                .general_names
+                .contains(&GeneralName::DNSName("web.shop.svc"))
+        );
+        assert!(
+            names
+                .value
+                .general_names
+                .contains(&GeneralName::IPAddress(&[127, 0, 0, 1]))
+        );
         let now = OffsetDateTime::now_utc();
         assert!(certificate.validity().not_before.to_datetime() < now - Duration::hours(1));
         assert!(certificate.validity().not_after.to_datetime() > now + Duration::days(29));
@@ -140,16 +183,39 @@ mod tests {
     #[test]
     fn the_key_is_not_for_others() {
         let folder = tempfile::tempdir().unwrap();
-        CertificatePair::self_signed(&subject(&[])).unwrap().write(folder.path()).unwrap();
-        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
+        CertificatePair::self_signed(&subject(&[]))
+            .unwrap()
+            .write(folder.path())
+            .unwrap();
+        let mode = |name: &str| {
+            fs::metadata(folder.path().join(name))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777
+        };
         assert_eq!(mode("tls.key") & 0o007, 0);
-        assert!(fs::read_to_string(folder.path().join("tls.crt")).unwrap().starts_with("-----BEGIN CERTIFICATE"));
+        assert!(
+            fs::read_to_string(folder.path().join("tls.crt"))
+                .unwrap()
+                .starts_with("-----BEGIN CERTIFICATE")
+        );
     }
 
     #[test]
     fn a_certificate_for_nobody_is_refused() {
-        let nobody = Subject { dns_names: Vec::new(), addresses: Vec::new(), days: 1 };
-        assert!(matches!(CertificatePair::self_signed(&nobody), Err(CertificateError::NoSubject)));
-        assert!(matches!(CertificatePair::self_signed(&subject(&["ä"])), Err(CertificateError::Name { .. })));
+        let nobody = Subject {
+            dns_names: Vec::new(),
+            addresses: Vec::new(),
+            days: 1,
+        };
+        assert!(matches!(
+            CertificatePair::self_signed(&nobody),
+            Err(CertificateError::NoSubject)
+        ));
+        assert!(matches!(
+            CertificatePair::self_signed(&subject(&["ä"])),
+            Err(CertificateError::Name { .. })
+        ));
     }
 }

@@ -16,7 +16,12 @@ use clap::{Parser, Subcommand};
 
 /// Injects sidecars into Kubernetes pods: a mutating admission webhook, and the same engine at your prompt.
 #[derive(Debug, Parser)]
-#[command(name = "outrigger", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "outrigger",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

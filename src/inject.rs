@@ -123,9 +123,16 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
     let instances = match decide::decide(pod, is_create, request.facts, catalogue, &mut problems) {
         Decision::Skip(skip) => {
             if skip == Skip::Windows && pod.annotation(INJECT).is_some() {
-                warnings.push(format!("outrigger: nothing is injected: {}", skip.sentence()));
+                warnings.push(format!(
+                    "outrigger: nothing is injected: {}",
+                    skip.sentence()
+                ));
             }
-            return Outcome { verdict: Verdict::Skipped(skip), warnings, instances: Vec::new() };
+            return Outcome {
+                verdict: Verdict::Skipped(skip),
+                warnings,
+                instances: Vec::new(),
+            };
         }
         Decision::Inject(instances) => instances,
     };
@@ -141,7 +148,9 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
     for instance in instances {
         let profile = &instance.entry.profile;
         let record = status.record(&instance.name, &profile.name);
-        if let Some(record) = record.filter(|record| record.revision != profile.revision && is_borne_out(record, pod)) {
+        if let Some(record) =
+            record.filter(|record| record.revision != profile.revision && is_borne_out(record, pod))
+        {
             warnings.push(format!(
                 "{}: already injected by revision {} of {:?}; the current one is {}",
                 instance.name,
@@ -150,7 +159,12 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
                 profile.revision
             ));
             let record = Some(record.clone());
-            reports.push(Report { instance, resolved: Resolved::default(), present: true, record });
+            reports.push(Report {
+                instance,
+                resolved: Resolved::default(),
+                present: true,
+                record,
+            });
             continue;
         }
         let before = problems.len();
@@ -158,44 +172,72 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
         let mut present = false;
         // An incomplete set of parameters would only add problems that follow from the first.
         if problems.len() == before
-            && let Some(fragments) = render::render(&instance, &resolved, &scope, &mut problems) {
-                present = record.is_some_and(|record| {
-                    has_its_shares(&instance, &fragments, record, pod)
-                        || is_present(&instance, &fragments, pod, request.sidecars, &mut problems)
-                });
-                if !present {
-                    rendered.push((reports.len(), fragments));
-                }
+            && let Some(fragments) = render::render(&instance, &resolved, &scope, &mut problems)
+        {
+            present = record.is_some_and(|record| {
+                has_its_shares(&instance, &fragments, record, pod)
+                    || is_present(&instance, &fragments, pod, request.sidecars, &mut problems)
+            });
+            if !present {
+                rendered.push((reports.len(), fragments));
             }
+        }
         let record = record.filter(|_| present).cloned();
-        reports.push(Report { instance, resolved, present, record });
+        reports.push(Report {
+            instance,
+            resolved,
+            present,
+            record,
+        });
     }
     if !problems.is_empty() {
-        return Outcome { verdict: Verdict::Denied(problems), warnings, instances: reports };
+        return Outcome {
+            verdict: Verdict::Denied(problems),
+            warnings,
+            instances: reports,
+        };
     }
     if rendered.is_empty() {
-        return Outcome { verdict: Verdict::Skipped(Skip::AlreadyInjected), warnings, instances: reports };
+        return Outcome {
+            verdict: Verdict::Skipped(Skip::AlreadyInjected),
+            warnings,
+            instances: reports,
+        };
     }
 
     let indexes: Vec<usize> = rendered.iter().map(|(index, _)| *index).collect();
     let new: Vec<(&Instance<'_>, Rendered)> = rendered
         .into_iter()
-        .filter_map(|(index, fragments)| reports.get(index).map(|report| (&report.instance, fragments)))
+        .filter_map(|(index, fragments)| {
+            reports
+                .get(index)
+                .map(|report| (&report.instance, fragments))
+        })
         .collect();
     let mut plan = place::place(pod, &new, request.sidecars, &mut problems);
     // A profile that adds nothing with a name of its own is present when there is nothing left to add.
     let nothing_new = plan.is_empty()
         && plan.records.iter().all(|new| {
-            status.record(&new.instance, &new.profile).is_some_and(|old| old.revision == new.revision)
+            status
+                .record(&new.instance, &new.profile)
+                .is_some_and(|old| old.revision == new.revision)
         });
     add_status(&mut plan, status);
     check_result(pod, &plan, &new, &mut problems);
     drop(new);
     if !problems.is_empty() {
-        return Outcome { verdict: Verdict::Denied(problems), warnings, instances: reports };
+        return Outcome {
+            verdict: Verdict::Denied(problems),
+            warnings,
+            instances: reports,
+        };
     }
     if nothing_new {
-        return Outcome { verdict: Verdict::Skipped(Skip::AlreadyInjected), warnings, instances: reports };
+        return Outcome {
+            verdict: Verdict::Skipped(Skip::AlreadyInjected),
+            warnings,
+            instances: reports,
+        };
     }
     warnings.append(&mut plan.warnings);
     for (index, record) in indexes.into_iter().zip(&plan.records) {
@@ -205,7 +247,11 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
     }
     // An instance of only variables, labels or shares renders no part by whose name it could be known again.
     let patch = write_patch(pod, &plan);
-    Outcome { verdict: Verdict::Injected(patch), warnings, instances: reports }
+    Outcome {
+        verdict: Verdict::Injected(patch),
+        warnings,
+        instances: reports,
+    }
 }
 
 fn request_scope<'a>(request: &'a Request<'_>) -> RequestScope<'a> {
@@ -234,20 +280,44 @@ fn is_borne_out(record: &Record, pod: &Pod<'_>) -> bool {
         }
     }
     record.claims_something()
-        && borne_out(&record.init_containers, pod.init_containers().iter().map(|known| &*known.name))
-        && borne_out(&record.containers, pod.containers().iter().map(|known| &*known.name))
-        && borne_out(&record.volumes, pod.volumes().iter().map(|known| &*known.name))
+        && borne_out(
+            &record.init_containers,
+            pod.init_containers().iter().map(|known| &*known.name),
+        )
+        && borne_out(
+            &record.containers,
+            pod.containers().iter().map(|known| &*known.name),
+        )
+        && borne_out(
+            &record.volumes,
+            pod.volumes().iter().map(|known| &*known.name),
+        )
 }
 
 /// Whether an instance that renders no part of its own left volumes for its shares: they now cover those
 /// directories, so another rendering would not tell that they are ours.
-fn has_its_shares(instance: &Instance<'_>, fragments: &Rendered, record: &Record, pod: &Pod<'_>) -> bool {
+fn has_its_shares(
+    instance: &Instance<'_>,
+    fragments: &Rendered,
+    record: &Record,
+    pod: &Pod<'_>,
+) -> bool {
     let made = |volume: &String| {
-        let share = volume.strip_prefix(instance.name.as_str()).and_then(|rest| rest.strip_prefix('-'));
-        fragments.shares.iter().any(|known| share == Some(known.name.as_str()))
+        let share = volume
+            .strip_prefix(instance.name.as_str())
+            .and_then(|rest| rest.strip_prefix('-'));
+        fragments
+            .shares
+            .iter()
+            .any(|known| share == Some(known.name.as_str()))
     };
-    let shares_only = record.init_containers.is_empty() && record.containers.is_empty() && !record.volumes.is_empty();
-    !fragments.has_parts() && shares_only && record.volumes.iter().all(made) && is_borne_out(record, pod)
+    let shares_only = record.init_containers.is_empty()
+        && record.containers.is_empty()
+        && !record.volumes.is_empty();
+    !fragments.has_parts()
+        && shares_only
+        && record.volumes.iter().all(made)
+        && is_borne_out(record, pod)
 }
 
 /// Whether the pod already holds what was rendered, as it was rendered.
@@ -264,19 +334,41 @@ fn is_present(
 ) -> bool {
     let init = fragments.init_containers.iter().map(|container| {
         let sidecar = container.json.get("restartPolicy").and_then(Json::as_str) == Some("Always");
-        (&container.json, !(sidecar && mode == SidecarMode::Container))
+        (
+            &container.json,
+            !(sidecar && mode == SidecarMode::Container),
+        )
     });
-    let wanted: Vec<(&Json, bool)> =
-        init.chain(fragments.containers.iter().map(|container| (container, false))).collect();
-    let text = |json: &Json, field: &str| json.get(field).and_then(Json::as_str).unwrap_or_default().to_owned();
-    let volumes_there = fragments
-        .volumes
+    let wanted: Vec<(&Json, bool)> = init
+        .chain(
+            fragments
+                .containers
+                .iter()
+                .map(|container| (container, false)),
+        )
+        .collect();
+    let text = |json: &Json, field: &str| {
+        json.get(field)
+            .and_then(Json::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let volumes_there = fragments.volumes.iter().all(|volume| {
+        pod.volumes()
+            .iter()
+            .any(|known| *known.name == *text(volume, "name"))
+    });
+    let files_there = fragments
+        .files
         .iter()
-        .all(|volume| pod.volumes().iter().any(|known| *known.name == *text(volume, "name")));
-    let files_there = fragments.files.iter().all(|file| pod.annotation(&file.key).is_some());
+        .all(|file| pod.annotation(&file.key).is_some());
     let mut found = Vec::with_capacity(wanted.len());
     for (json, init) in &wanted {
-        let list = if *init { pod.init_containers() } else { pod.containers() };
+        let list = if *init {
+            pod.init_containers()
+        } else {
+            pod.containers()
+        };
         match list.iter().find(|known| *known.name == *text(json, "name")) {
             Some(container) => found.push((container, *json)),
             None => return false,
@@ -290,7 +382,8 @@ fn is_present(
         given.unwrap_or(Json::Null) == *wanted.unwrap_or(&Json::Null)
     };
     for (container, json) in found {
-        if !same(container.command, json.get("command")) || !same(container.args, json.get("args")) {
+        if !same(container.command, json.get("command")) || !same(container.args, json.get("args"))
+        {
             problems.push(Problem::new(
                 Code::Collision,
                 format!("container {:?}", &*container.name),
@@ -301,7 +394,11 @@ fn is_present(
             ));
         }
     }
-    for file in fragments.files.iter().filter(|file| pod.annotation(&file.key) != Some(&file.content)) {
+    for file in fragments
+        .files
+        .iter()
+        .filter(|file| pod.annotation(&file.key) != Some(&file.content))
+    {
         problems.push(Problem::new(
             Code::Collision,
             file.key.clone(),
@@ -325,7 +422,11 @@ fn check_result(
         match serde_json::from_str(&fragment.json) {
             Ok(container) => fragments.push(container),
             Err(error) => {
-                problems.push(Problem::new(Code::ProfileFault, format!("container {:?}", fragment.name), error.to_string()));
+                problems.push(Problem::new(
+                    Code::ProfileFault,
+                    format!("container {:?}", fragment.name),
+                    error.to_string(),
+                ));
                 return;
             }
         }
@@ -333,8 +434,12 @@ fn check_result(
     let view = check::View::of(pod, plan, &fragments);
     if view.host_network {
         for (fragment, container) in plan.fragments.iter().zip(&fragments) {
-            let Some((instance, _)) = instances.get(fragment.owner) else { continue };
-            if instance.entry.profile.host_network == HostNetwork::Refuse && !container.ports().is_empty() {
+            let Some((instance, _)) = instances.get(fragment.owner) else {
+                continue;
+            };
+            if instance.entry.profile.host_network == HostNetwork::Refuse
+                && !container.ports().is_empty()
+            {
                 problems.push(Problem::new(
                     Code::Unsupported,
                     "spec.hostNetwork",
@@ -352,7 +457,11 @@ fn check_result(
 /// Adds the status annotation to a plan.
 fn add_status(plan: &mut Plan, mut status: Status) {
     for record in &plan.records {
-        match status.instances.iter_mut().find(|old| old.instance == record.instance) {
+        match status
+            .instances
+            .iter_mut()
+            .find(|old| old.instance == record.instance)
+        {
             Some(old) => old.clone_from(record),
             None => status.instances.push(record.clone()),
         }
@@ -365,15 +474,31 @@ fn write_patch(pod: &Pod<'_>, plan: &Plan) -> Patch {
     let mut patch = Patch::default();
     metadata(pod, plan, &mut patch);
     let spec = pod.spec.as_ref();
-    let volumes: Vec<&str> = plan.volumes.iter().map(|volume| volume.json.as_str()).collect();
-    append(&mut patch, "/spec/volumes", spec.is_some_and(|spec| spec.volumes.is_some()), &volumes);
+    let volumes: Vec<&str> = plan
+        .volumes
+        .iter()
+        .map(|volume| volume.json.as_str())
+        .collect();
+    append(
+        &mut patch,
+        "/spec/volumes",
+        spec.is_some_and(|spec| spec.volumes.is_some()),
+        &volumes,
+    );
     application(pod, plan, &mut patch);
     if plan.init.iter().any(|slot| matches!(slot, Slot::New(_))) {
         let json = |slot: &Slot| match slot {
-            Slot::New(index) => plan.fragments.get(*index).map(|fragment| fragment.json.as_str()),
+            Slot::New(index) => plan
+                .fragments
+                .get(*index)
+                .map(|fragment| fragment.json.as_str()),
             Slot::Own(_) => None,
         };
-        if pod.spec.as_ref().is_some_and(|spec| spec.init_containers.is_some()) {
+        if pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.init_containers.is_some())
+        {
             // Ascending, so that each index is final when it is written.
             for (index, slot) in plan.init.iter().enumerate() {
                 if let Some(json) = json(slot) {
@@ -381,21 +506,46 @@ fn write_patch(pod: &Pod<'_>, plan: &Plan) -> Patch {
                 }
             }
         } else {
-            patch.add("/spec/initContainers".to_owned(), patch::array(plan.init.iter().filter_map(json)));
+            patch.add(
+                "/spec/initContainers".to_owned(),
+                patch::array(plan.init.iter().filter_map(json)),
+            );
         }
     }
     let containers: Vec<&str> = plan
         .containers
         .iter()
-        .filter_map(|index| plan.fragments.get(*index).map(|fragment| fragment.json.as_str()))
+        .filter_map(|index| {
+            plan.fragments
+                .get(*index)
+                .map(|fragment| fragment.json.as_str())
+        })
         .collect();
-    append(&mut patch, "/spec/containers", spec.is_some_and(|spec| spec.containers.is_some()), &containers);
-    let secrets: Vec<String> =
-        plan.image_pull_secrets.iter().map(|name| format!("{{\"name\":{}}}", patch::quote(name))).collect();
+    append(
+        &mut patch,
+        "/spec/containers",
+        spec.is_some_and(|spec| spec.containers.is_some()),
+        &containers,
+    );
+    let secrets: Vec<String> = plan
+        .image_pull_secrets
+        .iter()
+        .map(|name| format!("{{\"name\":{}}}", patch::quote(name)))
+        .collect();
     let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-    append(&mut patch, "/spec/imagePullSecrets", spec.is_some_and(|spec| spec.image_pull_secrets.is_some()), &secrets);
+    append(
+        &mut patch,
+        "/spec/imagePullSecrets",
+        spec.is_some_and(|spec| spec.image_pull_secrets.is_some()),
+        &secrets,
+    );
     let aliases: Vec<&str> = plan.host_aliases.iter().map(String::as_str).collect();
-    append(&mut patch, "/spec/hostAliases", spec.is_some_and(|spec| spec.host_aliases.is_some()), &aliases);
+    append(
+        &mut patch,
+        "/spec/hostAliases",
+        spec.is_some_and(|spec| spec.host_aliases.is_some()),
+        &aliases,
+    );
     if let Some(value) = plan.share_process_namespace {
         patch.add("/spec/shareProcessNamespace".to_owned(), value.to_string());
     }
@@ -409,7 +559,10 @@ fn metadata(pod: &Pod<'_>, plan: &Plan, patch: &mut Patch) {
     let metadata = pod.metadata.as_ref();
     if metadata.is_some_and(|metadata| metadata.annotations.is_some()) {
         for (key, value) in &plan.annotations {
-            patch.add(format!("/metadata/annotations/{}", patch::token(key)), patch::quote(value));
+            patch.add(
+                format!("/metadata/annotations/{}", patch::token(key)),
+                patch::quote(value),
+            );
         }
     } else {
         patch.add("/metadata/annotations".to_owned(), plan.annotations_json());
@@ -419,10 +572,16 @@ fn metadata(pod: &Pod<'_>, plan: &Plan, patch: &mut Patch) {
     }
     if metadata.is_some_and(|metadata| metadata.labels.is_some()) {
         for (key, value) in &plan.labels {
-            patch.add(format!("/metadata/labels/{}", patch::token(key)), patch::quote(value));
+            patch.add(
+                format!("/metadata/labels/{}", patch::token(key)),
+                patch::quote(value),
+            );
         }
     } else {
-        let labels = plan.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let labels = plan
+            .labels
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()));
         patch.add("/metadata/labels".to_owned(), patch::object(labels));
     }
 }
@@ -438,7 +597,11 @@ fn application(pod: &Pod<'_>, plan: &Plan, patch: &mut Patch) {
             }
         }
         for at in targets {
-            let list = if at.init { "initContainers" } else { "containers" };
+            let list = if at.init {
+                "initContainers"
+            } else {
+                "containers"
+            };
             let items: Vec<&str> = additions
                 .iter()
                 .filter(|addition| addition.at == at)
@@ -448,7 +611,12 @@ fn application(pod: &Pod<'_>, plan: &Plan, patch: &mut Patch) {
                 "env" => container.env.is_some(),
                 _ => container.volume_mounts.is_some(),
             });
-            append(patch, &format!("/spec/{list}/{}/{field}", at.index), exists, &items);
+            append(
+                patch,
+                &format!("/spec/{list}/{}/{field}", at.index),
+                exists,
+                &items,
+            );
         }
     }
 }

@@ -9,7 +9,6 @@ pub mod sources;
 pub mod stream;
 pub mod workload;
 
-
 pub use sources::{ManifestError, read_all};
 pub use stream::Stream;
 pub use workload::Workload;

@@ -75,7 +75,11 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     /// The defaults.
-    pub fn new(listen: SocketAddr, operations_listen: SocketAddr, certificate: CertificateSource) -> Self {
+    pub fn new(
+        listen: SocketAddr,
+        operations_listen: SocketAddr,
+        certificate: CertificateSource,
+    ) -> Self {
         Self {
             listen,
             operations_listen,
@@ -129,7 +133,8 @@ impl Server {
     /// An address that is taken, or a certificate that cannot be served; each names its flag.
     pub async fn bind(config: ServerConfig, reviewer: impl Reviewer) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::default());
-        let (loader, certificate) = Loader::start(config.certificate.clone(), Arc::clone(&metrics))?;
+        let (loader, certificate) =
+            Loader::start(config.certificate.clone(), Arc::clone(&metrics))?;
         let tls = TlsAcceptor::from(Arc::new(tls::server_config(Arc::clone(&certificate))?));
         let webhook = listen("--listen", config.listen).await?;
         let operations = listen("--operations-listen", config.operations_listen).await?;
@@ -140,7 +145,14 @@ impl Server {
             draining: AtomicBool::new(false),
             bodies: Bodies::new(&config),
         });
-        Ok(Self { config, webhook, operations, shared, loader, tls })
+        Ok(Self {
+            config,
+            webhook,
+            operations,
+            shared,
+            loader,
+            tls,
+        })
     }
 
     /// Where it really listens, for a port that was given as 0: reviews, operations.
@@ -153,7 +165,14 @@ impl Server {
 
     /// Serves until `shutdown` is ready, then drains and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { config, webhook, operations, shared, loader, tls } = self;
+        let Self {
+            config,
+            webhook,
+            operations,
+            shared,
+            loader,
+            tls,
+        } = self;
         // A change means that connections are to end, and its own end that they must have.
         let (close, closing) = watch::channel(());
         let config = Arc::new(config);
@@ -200,7 +219,13 @@ impl Server {
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address).await.map_err(|error| ServerError::Listen { flag, address, error })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| ServerError::Listen {
+            flag,
+            address,
+            error,
+        })
 }
 
 /// One port.
@@ -221,7 +246,9 @@ impl Listener {
         loop {
             // A place first: without one the connection stays in the kernel's queue, where it waits, instead of
             // being accepted and reset.
-            let Ok(place) = Arc::clone(&self.connections).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&self.connections).acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     tokio::spawn(self.clone().connection(stream, place));
@@ -243,9 +270,20 @@ impl Listener {
         }
         let activity = Activity::new();
         let Some(tls) = &self.tls else {
-            return self.serve(Watched::new(stream, Arc::clone(&activity)), &activity, false).await;
+            return self
+                .serve(
+                    Watched::new(stream, Arc::clone(&activity)),
+                    &activity,
+                    false,
+                )
+                .await;
         };
-        let handshake = tokio::time::timeout(self.config.handshake_timeout, tls.accept(stream)).await;
+        let mut closing = self.closing.clone();
+        let handshake = tokio::select! {
+            handshake = tokio::time::timeout(self.config.handshake_timeout, tls.accept(stream)) => handshake,
+            // The server has returned.
+            () = async { while closing.changed().await.is_ok() {} } => return,
+        };
         let result = match &handshake {
             Ok(Ok(_)) => "ok",
             Ok(Err(_)) => "failed",
@@ -260,7 +298,12 @@ impl Listener {
                     // size of those and pings its peer.
                     self.serve(stream, &activity, true).await;
                 } else {
-                    self.serve(Watched::new(stream, Arc::clone(&activity)), &activity, false).await;
+                    self.serve(
+                        Watched::new(stream, Arc::clone(&activity)),
+                        &activity,
+                        false,
+                    )
+                    .await;
                 }
             }
             Ok(Err(error)) => tracing::debug!(target: "server", %error, "a TLS handshake failed"),
@@ -309,7 +352,10 @@ impl Listener {
             }
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let patience = Patience { headers: self.config.header_timeout, idle: self.config.idle_timeout };
+        let patience = Patience {
+            headers: self.config.header_timeout,
+            idle: self.config.idle_timeout,
+        };
         loop {
             let (at, reason) = self.patience_ends(activity, patience);
             tokio::select! {

@@ -61,16 +61,21 @@ pub struct TimedOut {
 ///
 /// # Errors
 /// The first target that does not answer in time.
-pub async fn wait_for(targets: &[Target], patience: Patience, mut tell: impl FnMut(String)) -> Result<(), TimedOut> {
+pub async fn wait_for(
+    targets: &[Target],
+    patience: Patience,
+    mut tell: impl FnMut(String),
+) -> Result<(), TimedOut> {
     let start = Instant::now();
     for target in targets {
         let mut last = String::new();
         loop {
             let left = patience.total.saturating_sub(start.elapsed());
-            let outcome = match tokio::time::timeout(patience.one_try.min(left), try_once(target)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(format!("no answer within {:?}", patience.one_try)),
-            };
+            let outcome =
+                match tokio::time::timeout(patience.one_try.min(left), try_once(target)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(format!("no answer within {:?}", patience.one_try)),
+                };
             match outcome {
                 Ok(()) => {
                     tell(format!("{target}: answers"));
@@ -83,7 +88,11 @@ pub async fn wait_for(targets: &[Target], patience: Patience, mut tell: impl FnM
                 Err(_) => {}
             }
             if start.elapsed() + patience.interval >= patience.total {
-                return Err(TimedOut { target: target.to_string(), seconds: patience.total.as_secs(), last });
+                return Err(TimedOut {
+                    target: target.to_string(),
+                    seconds: patience.total.as_secs(),
+                    last,
+                });
             }
             tokio::time::sleep(patience.interval).await;
         }
@@ -94,7 +103,9 @@ pub async fn wait_for(targets: &[Target], patience: Patience, mut tell: impl FnM
 async fn try_once(target: &Target) -> Result<(), String> {
     match target {
         Target::Tcp(address) => {
-            let (host, port) = address.rsplit_once(':').ok_or_else(|| "expected HOST:PORT".to_owned())?;
+            let (host, port) = address
+                .rsplit_once(':')
+                .ok_or_else(|| "expected HOST:PORT".to_owned())?;
             let port = port.parse().map_err(|_| "expected HOST:PORT".to_owned())?;
             connect(host, port).await.map(drop)
         }
@@ -115,23 +126,40 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
     builder.options_mut().cache_size = 0;
     let resolver = builder.build().map_err(|error| error.to_string())?;
-    let addresses: Vec<IpAddr> = resolver.lookup_ip(host).await.map_err(|error| error.to_string())?.iter().collect();
-    if addresses.is_empty() { Err(format!("{host} has no address")) } else { Ok(addresses) }
+    let addresses: Vec<IpAddr> = resolver
+        .lookup_ip(host)
+        .await
+        .map_err(|error| error.to_string())?
+        .iter()
+        .collect();
+    if addresses.is_empty() {
+        Err(format!("{host} has no address"))
+    } else {
+        Ok(addresses)
+    }
 }
 
 /// A connection to the first address that takes one.
 async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    let addresses: Vec<SocketAddr> =
-        resolve(host).await?.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-    TcpStream::connect(addresses.as_slice()).await.map_err(|error| error.to_string())
+    let addresses: Vec<SocketAddr> = resolve(host)
+        .await?
+        .into_iter()
+        .map(|address| SocketAddr::new(address, port))
+        .collect();
+    TcpStream::connect(addresses.as_slice())
+        .await
+        .map_err(|error| error.to_string())
 }
 
 /// A GET whose answer is 2xx or 3xx, as the kubelet's probes count it.
 async fn get(uri: &Uri) -> Result<(), String> {
-    let authority = uri.authority().ok_or_else(|| "the URL has no host".to_owned())?;
+    let authority = uri
+        .authority()
+        .ok_or_else(|| "the URL has no host".to_owned())?;
     let stream = connect(authority.host(), authority.port_u16().unwrap_or(80)).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
     let driver = tokio::spawn(connection);
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::get(path)
@@ -139,7 +167,10 @@ async fn get(uri: &Uri) -> Result<(), String> {
         .header("user-agent", "outrigger-wait-for")
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
-    let answer = sender.send_request(request).await.map_err(|error| error.to_string());
+    let answer = sender
+        .send_request(request)
+        .await
+        .map_err(|error| error.to_string());
     driver.abort();
     match answer?.status() {
         status if status.is_success() || status.is_redirection() => Ok(()),
@@ -170,7 +201,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         total = total.saturating_add(unit.saturating_mul(number));
         rest = &rest[letters..];
     }
-    if text.is_empty() { Err(expected()) } else { Ok(total) }
+    if text.is_empty() {
+        Err(expected())
+    } else {
+        Ok(total)
+    }
 }
 
 #[cfg(test)]
@@ -205,7 +240,11 @@ mod tests {
             TcpListener::bind(address).await.unwrap()
         });
         let mut told = Vec::new();
-        wait_for(&[Target::Tcp(address.to_string())], PATIENCE, |line| told.push(line)).await.unwrap();
+        wait_for(&[Target::Tcp(address.to_string())], PATIENCE, |line| {
+            told.push(line)
+        })
+        .await
+        .unwrap();
         assert!(told[0].contains("waiting: Connection refused"), "{told:?}");
         assert_eq!(told.last().unwrap(), &format!("tcp {address}: answers"));
         assert_eq!(told.len(), 2, "the same reason is told once: {told:?}");
@@ -220,14 +259,20 @@ mod tests {
             for status in ["503 No", "404 No", "204 Yes"] {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let _ = stream.read(&mut [0; 1024]).await;
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let answer =
+                    format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
         let mut told = Vec::new();
         let uri = format!("http://{address}/healthz?x=1").parse().unwrap();
-        wait_for(&[Target::Http(uri)], PATIENCE, |line| told.push(line)).await.unwrap();
-        assert!(told[0].ends_with("answers 503") && told[1].ends_with("answers 404"), "{told:?}");
+        wait_for(&[Target::Http(uri)], PATIENCE, |line| told.push(line))
+            .await
+            .unwrap();
+        assert!(
+            told[0].ends_with("answers 503") && told[1].ends_with("answers 404"),
+            "{told:?}"
+        );
         serving.await.unwrap();
     }
 
@@ -236,13 +281,20 @@ mod tests {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = closed.local_addr().unwrap();
         drop(closed);
-        let short = Patience { total: Duration::from_millis(200), ..PATIENCE };
-        let error = wait_for(&[Target::Tcp(address.to_string())], short, |_| ()).await.unwrap_err();
+        let short = Patience {
+            total: Duration::from_millis(200),
+            ..PATIENCE
+        };
+        let error = wait_for(&[Target::Tcp(address.to_string())], short, |_| ())
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("Connection refused"), "{error}");
     }
 
     #[tokio::test]
     async fn a_name_that_resolves_answers() {
-        wait_for(&[Target::Dns("localhost".to_owned())], PATIENCE, |_| ()).await.unwrap();
+        wait_for(&[Target::Dns("localhost".to_owned())], PATIENCE, |_| ())
+            .await
+            .unwrap();
     }
 }

@@ -60,7 +60,10 @@ impl fmt::Display for Error {
 /// # Errors
 /// Text that is no YAML, or that means something else to one reader than to another.
 pub(crate) fn read(text: &str) -> Result<Value, Error> {
-    let failed = |message: String| Error { line: None, message };
+    let failed = |message: String| Error {
+        line: None,
+        message,
+    };
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .stack_size(STACK)
@@ -285,15 +288,17 @@ pub(crate) fn split(text: &str) -> Vec<&str> {
 }
 
 pub(crate) fn is_marker(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 /// Whether a text is empty or holds a directive and nothing but comments besides.
 fn is_prologue(text: &str) -> bool {
     let content = |line: &&str| !line.trim().is_empty() && !line.starts_with(['#', '%']);
-    text.is_empty() || (text.lines().any(|line| line.starts_with('%')) && !text.lines().any(|line| content(&line)))
+    text.is_empty()
+        || (text.lines().any(|line| line.starts_with('%'))
+            && !text.lines().any(|line| content(&line)))
 }
-
 
 #[cfg(test)]
 mod tests;

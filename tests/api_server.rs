@@ -55,8 +55,10 @@ fn main() -> ExitCode {
 
 /// A pod that asks for these, as its author would write it.
 fn pod(name: &str, annotations: &[(&str, &str)]) -> Value {
-    let annotations: serde_json::Map<String, Value> =
-        annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let annotations: serde_json::Map<String, Value> = annotations
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), json!(value)))
+        .collect();
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "annotations": annotations},
@@ -79,12 +81,17 @@ fn template_spec() -> Value {
     })
 }
 
-const TLS: &[(&str, &str)] =
-    &[("outrigger.dev/inject", "envoy-tls"), ("envoy-tls.outrigger.dev/secret", "web-tls")];
+const TLS: &[(&str, &str)] = &[
+    ("outrigger.dev/inject", "envoy-tls"),
+    ("envoy-tls.outrigger.dev/secret", "web-tls"),
+];
 
 /// Every built-in profile at once.
 const EVERYTHING: &[(&str, &str)] = &[
-    ("outrigger.dev/inject", "wait-for, envoy-tls, db=envoy-egress, fluentd, log-tail, shared-volume"),
+    (
+        "outrigger.dev/inject",
+        "wait-for, envoy-tls, db=envoy-egress, fluentd, log-tail, shared-volume",
+    ),
     ("wait-for.outrigger.dev/tcp", "queue.shop.svc:5672"),
     ("envoy-tls.outrigger.dev/secret", "web-tls"),
     ("db.outrigger.dev/upstream", "db.example.com:5432"),
@@ -97,14 +104,25 @@ const EVERYTHING: &[(&str, &str)] = &[
 fn names(pod: &Value, list: &str) -> Vec<String> {
     pod["spec"][list]
         .as_array()
-        .map(|items| items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)).collect())
+        .map(|items| {
+            items
+                .iter()
+                .filter_map(|item| item["name"].as_str().map(str::to_owned))
+                .collect()
+        })
         .unwrap_or_default()
 }
 
 async fn create(plane: &ControlPlane, namespace: &str, pod: &Value) -> Result<Value> {
     let pods: Api<Pod> = Api::namespaced(plane.client().await?, namespace);
-    pods.create(&PostParams::default(), &serde_json::from_value(pod.clone())?).await?;
-    let name = pod["metadata"]["name"].as_str().context("the pod has no name")?;
+    pods.create(
+        &PostParams::default(),
+        &serde_json::from_value(pod.clone())?,
+    )
+    .await?;
+    let name = pod["metadata"]["name"]
+        .as_str()
+        .context("the pod has no name")?;
     Ok(serde_json::to_value(pods.get(name).await?)?)
 }
 
@@ -115,14 +133,27 @@ async fn a_bare_pod_is_stored_with_everything_it_asked_for() -> Result {
 
     ensure!(names(&stored, "containers") == ["web"], "{stored:#}");
     let init = names(&stored, "initContainers");
-    ensure!(init == ["wait-for", "envoy-tls", "db", "fluentd", "log-tail"], "{init:?}");
-    for sidecar in stored["spec"]["initContainers"].as_array().into_iter().flatten().skip(1) {
+    ensure!(
+        init == ["wait-for", "envoy-tls", "db", "fluentd", "log-tail"],
+        "{init:?}"
+    );
+    for sidecar in stored["spec"]["initContainers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .skip(1)
+    {
         ensure!(sidecar["restartPolicy"] == "Always", "{sidecar:#}");
     }
     let status: Value = serde_json::from_str(
-        stored["metadata"]["annotations"]["outrigger.dev/status"].as_str().context("no status")?,
+        stored["metadata"]["annotations"]["outrigger.dev/status"]
+            .as_str()
+            .context("no status")?,
     )?;
-    ensure!(status["instances"].as_array().map(Vec::len) == Some(6), "{status:#}");
+    ensure!(
+        status["instances"].as_array().map(Vec::len) == Some(6),
+        "{status:#}"
+    );
     // The application sees the log directory and the shared volume.
     let mounts: Vec<_> = stored["spec"]["containers"][0]["volumeMounts"]
         .as_array()
@@ -130,15 +161,20 @@ async fn a_bare_pod_is_stored_with_everything_it_asked_for() -> Result {
         .flatten()
         .filter_map(|mount| mount["mountPath"].as_str())
         .collect();
-    ensure!(mounts.contains(&"/var/log/web") && mounts.contains(&"/cache"), "{mounts:?}");
+    ensure!(
+        mounts.contains(&"/var/log/web") && mounts.contains(&"/cache"),
+        "{mounts:?}"
+    );
     Ok(())
 }
 
 async fn pods_of_every_controller_are_stored_injected() -> Result {
     let webhook = shared().await?;
     let namespace = webhook.namespace("controllers", &[]).await?;
-    let annotations: serde_json::Map<String, Value> =
-        TLS.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let annotations: serde_json::Map<String, Value> = TLS
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), json!(value)))
+        .collect();
     let template = |policy: &str| {
         let mut spec = template_spec();
         spec["restartPolicy"] = json!(policy);
@@ -157,15 +193,28 @@ async fn pods_of_every_controller_are_stored_injected() -> Result {
     ]});
     webhook
         .plane()
-        .kubectl_with(&["apply", "--namespace", &namespace, "-f", "-"], &manifests.to_string())?
+        .kubectl_with(
+            &["apply", "--namespace", &namespace, "-f", "-"],
+            &manifests.to_string(),
+        )?
         .ok()?;
     let pods: Api<Pod> = Api::namespaced(webhook.plane().client().await?, &namespace);
-    for (owner, count) in [("deployment-", 2), ("statefulset-", 1), ("job-", 1), ("cronjob-", 1)] {
+    for (owner, count) in [
+        ("deployment-", 2),
+        ("statefulset-", 1),
+        ("job-", 1),
+        ("cronjob-", 1),
+    ] {
         wait_until_async(&format!("{count} pods of {owner}"), CRON, async || {
             let found = pods.list(&ListParams::default()).await?.items;
             let mine: Vec<_> = found
                 .iter()
-                .filter(|pod| pod.metadata.name.as_deref().is_some_and(|name| name.starts_with(owner)))
+                .filter(|pod| {
+                    pod.metadata
+                        .name
+                        .as_deref()
+                        .is_some_and(|name| name.starts_with(owner))
+                })
                 .collect();
             ensure!(mine.len() >= count, "there are {}", mine.len());
             for pod in mine {
@@ -197,7 +246,10 @@ async fn a_restricted_namespace_accepts_every_built_in_profile() -> Result {
     // And the ways of a certificate that add containers and volumes of their own.
     let self_signed = pod(
         "self-signed",
-        &[("outrigger.dev/inject", "envoy-tls"), ("envoy-tls.outrigger.dev/certificate", "self-signed")],
+        &[
+            ("outrigger.dev/inject", "envoy-tls"),
+            ("envoy-tls.outrigger.dev/certificate", "self-signed"),
+        ],
     );
     let stored = create(webhook.plane(), &namespace, &self_signed).await?;
     ensure!(names(&stored, "initContainers").len() == 2, "{stored:#}");
@@ -211,7 +263,12 @@ async fn a_restricted_namespace_accepts_every_built_in_profile() -> Result {
         ],
     );
     let stored = create(webhook.plane(), &namespace, &cert_manager).await?;
-    ensure!(stored["spec"]["volumes"].to_string().contains("csi.cert-manager.io"), "{stored:#}");
+    ensure!(
+        stored["spec"]["volumes"]
+            .to_string()
+            .contains("csi.cert-manager.io"),
+        "{stored:#}"
+    );
     Ok(())
 }
 
@@ -221,7 +278,11 @@ async fn the_sidecars_get_no_service_account_token() -> Result {
     let webhook = shared().await?;
     let namespace = webhook.namespace("token", &[]).await?;
     let stored = create(webhook.plane(), &namespace, &pod("web", EVERYTHING)).await?;
-    for container in stored["spec"]["initContainers"].as_array().into_iter().flatten() {
+    for container in stored["spec"]["initContainers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         let at_token: Vec<_> = container["volumeMounts"]
             .as_array()
             .into_iter()
@@ -229,7 +290,13 @@ async fn the_sidecars_get_no_service_account_token() -> Result {
             .filter(|mount| mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount")
             .collect();
         ensure!(at_token.len() == 1, "{container:#}");
-        ensure!(!at_token[0]["name"].as_str().unwrap_or_default().starts_with("kube-api-access-"), "{container:#}");
+        ensure!(
+            !at_token[0]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .starts_with("kube-api-access-"),
+            "{container:#}"
+        );
     }
     Ok(())
 }
@@ -237,9 +304,17 @@ async fn the_sidecars_get_no_service_account_token() -> Result {
 async fn a_pod_that_does_not_ask_is_stored_as_it_was() -> Result {
     let webhook = shared().await?;
     let namespace = webhook.namespace("unasked", &[]).await?;
-    let stored = create(webhook.plane(), &namespace, &pod("web", &[("other", "annotation")])).await?;
+    let stored = create(
+        webhook.plane(),
+        &namespace,
+        &pod("web", &[("other", "annotation")]),
+    )
+    .await?;
     ensure!(names(&stored, "initContainers").is_empty());
-    ensure!(stored["metadata"]["annotations"] == json!({"other": "annotation"}), "{stored:#}");
+    ensure!(
+        stored["metadata"]["annotations"] == json!({"other": "annotation"}),
+        "{stored:#}"
+    );
     Ok(())
 }
 
@@ -255,8 +330,10 @@ async fn a_denial_tells_the_client_everything_that_is_wrong() -> Result {
             ("envoy-tls.outrigger.dev/upstream-port", "99999"),
         ],
     );
-    let refused =
-        webhook.plane().kubectl_with(&["create", "--namespace", &namespace, "-f", "-"], &wrong.to_string())?;
+    let refused = webhook.plane().kubectl_with(
+        &["create", "--namespace", &namespace, "-f", "-"],
+        &wrong.to_string(),
+    )?;
     ensure!(refused.code == 1, "{refused:?}");
     for part in [
         "denied the request: outrigger: 2 problems",
@@ -276,12 +353,21 @@ async fn warnings_reach_the_client() -> Result {
     let namespace = webhook.namespace("warned", &[]).await?;
     let asking = pod(
         "web",
-        &[("outrigger.dev/inject", "log-tail"), ("log-tail.outrigger.dev/path", "/var/log/web/error.log")],
+        &[
+            ("outrigger.dev/inject", "log-tail"),
+            ("log-tail.outrigger.dev/path", "/var/log/web/error.log"),
+        ],
     );
-    let created =
-        webhook.plane().kubectl_with(&["create", "--namespace", &namespace, "-f", "-"], &asking.to_string())?;
+    let created = webhook.plane().kubectl_with(
+        &["create", "--namespace", &namespace, "-f", "-"],
+        &asking.to_string(),
+    )?;
     ensure!(created.code == 0, "{created:?}");
-    ensure!(created.stderr.contains("hides what the image has there"), "{}", created.stderr);
+    ensure!(
+        created.stderr.contains("hides what the image has there"),
+        "{}",
+        created.stderr
+    );
     Ok(())
 }
 
@@ -289,7 +375,10 @@ async fn a_dry_run_answers_the_same_and_stores_nothing() -> Result {
     let webhook = shared().await?;
     let namespace = webhook.namespace("dry", &[]).await?;
     let pods: Api<Pod> = Api::namespaced(webhook.plane().client().await?, &namespace);
-    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
     let asking = serde_json::from_value(pod("web", TLS))?;
     let answered = serde_json::to_value(pods.create(&dry, &asking).await?)?;
     ensure!(names(&answered, "initContainers") == ["envoy-tls"]);
@@ -304,11 +393,24 @@ async fn after_another_webhook_edited_there_is_still_one_of_each() -> Result {
     let editor = Editor::start(webhook.plane()).await?;
     let stored = create(webhook.plane(), &namespace, &pod("web", EVERYTHING)).await?;
     drop(editor);
-    ensure!(stored["metadata"]["labels"]["edited"] == "yes", "the other webhook did not run: {stored:#}");
+    ensure!(
+        stored["metadata"]["labels"]["edited"] == "yes",
+        "the other webhook did not run: {stored:#}"
+    );
     let init = names(&stored, "initContainers");
-    ensure!(init == ["wait-for", "envoy-tls", "db", "fluentd", "log-tail"], "{init:?}");
-    ensure!(names(&stored, "containers") == ["web", "late"], "{stored:#}");
-    for container in stored["spec"]["initContainers"].as_array().into_iter().flatten() {
+    ensure!(
+        init == ["wait-for", "envoy-tls", "db", "fluentd", "log-tail"],
+        "{init:?}"
+    );
+    ensure!(
+        names(&stored, "containers") == ["web", "late"],
+        "{stored:#}"
+    );
+    for container in stored["spec"]["initContainers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         let image = container["image"].as_str().unwrap_or_default();
         ensure!(image.starts_with("mirror.example.com/"), "{image}");
     }
@@ -335,18 +437,34 @@ async fn what_inject_prints_is_what_is_stored() -> Result {
     );
     ensure!(names(&stored, "initContainers") == names(&printed, "initContainers"));
     // The API server fills in defaults; what we wrote is all there.
-    contains(&stored["spec"]["initContainers"], &printed["spec"]["initContainers"], "initContainers")
+    contains(
+        &stored["spec"]["initContainers"],
+        &printed["spec"]["initContainers"],
+        "initContainers",
+    )
 }
 
 /// Whether `whole` has everything of `part`.
 fn contains(whole: &Value, part: &Value, path: &str) -> Result {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => part.iter().try_for_each(|(key, value)| {
-            contains(whole.get(key).unwrap_or(&Value::Null), value, &format!("{path}.{key}"))
+            contains(
+                whole.get(key).unwrap_or(&Value::Null),
+                value,
+                &format!("{path}.{key}"),
+            )
         }),
         (Value::Array(whole), Value::Array(part)) => {
-            ensure!(whole.len() == part.len(), "{path}: {} and {} items", whole.len(), part.len());
-            whole.iter().zip(part).try_for_each(|(whole, part)| contains(whole, part, path))
+            ensure!(
+                whole.len() == part.len(),
+                "{path}: {} and {} items",
+                whole.len(),
+                part.len()
+            );
+            whole
+                .iter()
+                .zip(part)
+                .try_for_each(|(whole, part)| contains(whole, part, path))
         }
         _ => {
             ensure!(whole == part, "{path}: {whole} and {part}");
@@ -356,14 +474,26 @@ fn contains(whole: &Value, part: &Value, path: &str) -> Result {
 }
 
 async fn with_the_webhook_down_only_pods_that_ask_are_refused() -> Result {
-    let mut webhook = Webhook::start(std::sync::Arc::new(ControlPlane::start(Controllers::Absent)?), "down").await?;
+    let mut webhook = Webhook::start(
+        std::sync::Arc::new(ControlPlane::start(Controllers::Absent)?),
+        "down",
+    )
+    .await?;
     let namespace = webhook.namespace("down", &[]).await?;
     create(webhook.plane(), &namespace, &pod("before", TLS)).await?;
     webhook.stop_serving();
     create(webhook.plane(), &namespace, &pod("unasked", &[])).await?;
     let refused = create(webhook.plane(), &namespace, &pod("asked", TLS)).await;
-    let error = format!("{:#}", refused.err().context("the pod was created without its sidecar")?);
-    ensure!(error.contains("failed calling webhook \"pods.outrigger.dev\""), "{error}");
+    let error = format!(
+        "{:#}",
+        refused
+            .err()
+            .context("the pod was created without its sidecar")?
+    );
+    ensure!(
+        error.contains("failed calling webhook \"pods.outrigger.dev\""),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -371,9 +501,14 @@ async fn with_the_webhook_down_only_pods_that_ask_are_refused() -> Result {
 /// nothing left after the uninstall.
 async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
     let plane = ControlPlane::shared()?;
-    let namespace = plane.namespace(&plane.client().await?, "chart", &[
-        ("pod-security.kubernetes.io/enforce", "restricted"),
-    ], &[]).await?;
+    let namespace = plane
+        .namespace(
+            &plane.client().await?,
+            "chart",
+            &[("pod-security.kubernetes.io/enforce", "restricted")],
+            &[],
+        )
+        .await?;
     let folder = tempfile::tempdir()?;
     let ca = folder.path().join("ca.crt");
     std::fs::write(&ca, plane.authority().certificate())?;
@@ -381,21 +516,49 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
     let helm = testkit::Helm::with_cluster(plane.kubeconfig())?;
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/outrigger");
     let arguments = |verb: &'static str, extra: &[&'static str]| {
-        let mut all: Vec<String> = [verb, "one", chart, "--namespace", &namespace, "--set", "tls.secretName=tls", "--set-file", &ca]
-            .map(str::to_owned)
-            .to_vec();
+        let mut all: Vec<String> = [
+            verb,
+            "one",
+            chart,
+            "--namespace",
+            &namespace,
+            "--set",
+            "tls.secretName=tls",
+            "--set-file",
+            &ca,
+        ]
+        .map(str::to_owned)
+        .to_vec();
         all.extend(extra.iter().map(|&text| text.to_owned()));
         all
     };
     let run = |arguments: Vec<String>| -> Result<String> {
-        helm.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?.ok()
+        helm.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?
+            .ok()
     };
     // Nothing may be called while it is installed: no pod in this cluster asks at this moment but those of
     // other tests, whose namespaces this registration must not reach.
-    let only = ["--set", "webhook.failurePolicy=Ignore", "--set", "webhook.timeoutSeconds=1"];
+    let only = [
+        "--set",
+        "webhook.failurePolicy=Ignore",
+        "--set",
+        "webhook.timeoutSeconds=1",
+    ];
     run(arguments("install", &only))?;
-    let before = plane.kubectl(&["get", "deployment,service,mutatingwebhookconfiguration", "--namespace", &namespace, "-o", "yaml"])?.ok()?;
-    ensure!(before.contains("kind: Deployment") && before.contains("matchConditions"), "{before}");
+    let before = plane
+        .kubectl(&[
+            "get",
+            "deployment,service,mutatingwebhookconfiguration",
+            "--namespace",
+            &namespace,
+            "-o",
+            "yaml",
+        ])?
+        .ok()?;
+    ensure!(
+        before.contains("kind: Deployment") && before.contains("matchConditions"),
+        "{before}"
+    );
     run(arguments("upgrade", &only))?;
     wait_until_async("the pods of the Deployment", LIMIT, async || {
         let pods: Api<Pod> = Api::namespaced(plane.client().await?, &namespace);
@@ -404,10 +567,35 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
         Ok(())
     })
     .await?;
-    run(vec!["uninstall".into(), "one".into(), "--namespace".into(), namespace.clone()])?;
-    let left = plane.kubectl(&["get", "deployment,service,configmap,serviceaccount,poddisruptionbudget", "--namespace", &namespace, "-l", "app.kubernetes.io/instance=one", "-o", "name"])?.ok()?;
+    run(vec![
+        "uninstall".into(),
+        "one".into(),
+        "--namespace".into(),
+        namespace.clone(),
+    ])?;
+    let left = plane
+        .kubectl(&[
+            "get",
+            "deployment,service,configmap,serviceaccount,poddisruptionbudget",
+            "--namespace",
+            &namespace,
+            "-l",
+            "app.kubernetes.io/instance=one",
+            "-o",
+            "name",
+        ])?
+        .ok()?;
     ensure!(left.trim().is_empty(), "{left}");
-    let left = plane.kubectl(&["get", "mutatingwebhookconfigurations", "-l", "app.kubernetes.io/instance=one", "-o", "name"])?.ok()?;
+    let left = plane
+        .kubectl(&[
+            "get",
+            "mutatingwebhookconfigurations",
+            "-l",
+            "app.kubernetes.io/instance=one",
+            "-o",
+            "name",
+        ])?
+        .ok()?;
     ensure!(left.trim().is_empty(), "{left}");
     Ok(())
 }
@@ -420,13 +608,20 @@ async fn a_quota_that_wants_limits_accepts_the_result() -> Result {
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota"},
         "spec": {"hard": {"requests.cpu": "4", "limits.cpu": "8", "requests.memory": "4Gi", "limits.memory": "8Gi"}},
     });
-    webhook.plane().kubectl_with(&["create", "--namespace", &namespace, "-f", "-"], &quota.to_string())?.ok()?;
+    webhook
+        .plane()
+        .kubectl_with(
+            &["create", "--namespace", &namespace, "-f", "-"],
+            &quota.to_string(),
+        )?
+        .ok()?;
     let mut asking = pod("web", EVERYTHING);
-    asking["spec"]["containers"][0]["resources"] =
-        json!({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}});
-    wait_until_async("the quota to be counted and the pod to be accepted", LIMIT, async || {
-        create(webhook.plane(), &namespace, &asking).await.map(drop)
-    })
+    asking["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}});
+    wait_until_async(
+        "the quota to be counted and the pod to be accepted",
+        LIMIT,
+        async || create(webhook.plane(), &namespace, &asking).await.map(drop),
+    )
     .await
 }
 

@@ -4,7 +4,11 @@
 //! Everything goes through `admission::review`, as the API server's bytes do. A row of a table is an input and
 //! what the denial must say: its subject (an annotation's key, a container) and what was expected.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
@@ -67,23 +71,39 @@ spec:
 fn snapshot() -> &'static Snapshot {
     static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         let mut profiles = Catalogue::built_in().unwrap();
-        profiles.push(Arc::new(Profile::parse("test", EVERYTHING).unwrap_or_else(|error| panic!("{error}"))));
-        Snapshot { catalogue: Catalogue::new(profiles), ..Snapshot::default() }
+        profiles.push(Arc::new(
+            Profile::parse("test", EVERYTHING).unwrap_or_else(|error| panic!("{error}")),
+        ));
+        Snapshot {
+            catalogue: Catalogue::new(profiles),
+            ..Snapshot::default()
+        }
     });
     &SNAPSHOT
 }
 
 fn is_real(profile: &str) -> bool {
-    !snapshot().catalogue.get(profile).unwrap().profile.parameters.is_empty()
+    !snapshot()
+        .catalogue
+        .get(profile)
+        .unwrap()
+        .profile
+        .parameters
+        .is_empty()
 }
 
 fn annotated<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
-    pod(pairs, json!({"containers": [{"name": "web", "image": "w"}]}))
+    pod(
+        pairs,
+        json!({"containers": [{"name": "web", "image": "w"}]}),
+    )
 }
 
 fn pod<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>, spec: Value) -> Value {
-    let annotations: serde_json::Map<String, Value> =
-        pairs.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    let annotations: serde_json::Map<String, Value> = pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .collect();
     json!({"metadata": {"name": "p", "annotations": annotations}, "spec": spec})
 }
 
@@ -129,15 +149,32 @@ fn ask_of(snapshot: &Snapshot, pod: &Value) -> Answer {
     let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
     let response = &answer["response"];
     assert_eq!(response["uid"], "u");
-    assert_eq!(response.get("patch").is_some(), response.get("patchType").is_some());
+    assert_eq!(
+        response.get("patch").is_some(),
+        response.get("patchType").is_some()
+    );
     match reviewed.summary.outcome {
         "denied" => {
             assert_eq!(response["allowed"], false);
-            assert!(response.get("patch").is_none(), "a denial must not carry a patch");
+            assert!(
+                response.get("patch").is_none(),
+                "a denial must not carry a patch"
+            );
             let message = response["status"]["message"].as_str().unwrap();
             assert!(message.starts_with("outrigger: "), "{message}");
-            assert!(message.len() < 64 * 1024, "a message of {} bytes", message.len());
-            let hidden = |found: char| found != '\n' && (found.is_control() || matches!(found, '\u{202A}'..='\u{202E}' | '\u{2028}' | '\u{FEFF}' | '\u{200B}'));
+            assert!(
+                message.len() < 64 * 1024,
+                "a message of {} bytes",
+                message.len()
+            );
+            let hidden = |found: char| {
+                found != '\n'
+                    && (found.is_control()
+                        || matches!(
+                            found,
+                            '\u{202A}'..='\u{202E}' | '\u{2028}' | '\u{FEFF}' | '\u{200B}'
+                        ))
+            };
             assert!(!message.contains(hidden), "{message:?}");
             Answer::Denied(message.to_owned())
         }
@@ -148,7 +185,9 @@ fn ask_of(snapshot: &Snapshot, pod: &Value) -> Answer {
         }
         _ => {
             assert_eq!(response["allowed"], true);
-            let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
+            let patch = STANDARD
+                .decode(response["patch"].as_str().unwrap())
+                .unwrap();
             let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
             let mut result = pod.clone();
             json_patch::patch(&mut result, &patch).unwrap();
@@ -162,18 +201,39 @@ fn refuse(parameter: &str, value: &str, words: &[&str], failures: &mut Vec<Strin
     refuse_of("t", &[(parameter, value)], parameter, words, failures);
 }
 
-fn refuse_of(profile: &str, values: &[(&str, &str)], culprit: &str, words: &[&str], failures: &mut Vec<String>) {
-    let keys: Vec<(String, &str)> =
-        values.iter().map(|(name, value)| (format!("{profile}.outrigger.dev/{name}"), *value)).collect();
-    let pairs = keys.iter().map(|(key, value)| (key.as_str(), *value)).chain([("outrigger.dev/inject", profile)]);
-    let shown: String = values.iter().map(|(name, value)| format!("{name}={:.60} ", value)).collect();
+fn refuse_of(
+    profile: &str,
+    values: &[(&str, &str)],
+    culprit: &str,
+    words: &[&str],
+    failures: &mut Vec<String>,
+) {
+    let keys: Vec<(String, &str)> = values
+        .iter()
+        .map(|(name, value)| (format!("{profile}.outrigger.dev/{name}"), *value))
+        .collect();
+    let pairs = keys
+        .iter()
+        .map(|(key, value)| (key.as_str(), *value))
+        .chain([("outrigger.dev/inject", profile)]);
+    let shown: String = values
+        .iter()
+        .map(|(name, value)| format!("{name}={:.60} ", value))
+        .collect();
     match ask(&annotated(pairs)) {
         Answer::Denied(message) => {
             let key = format!("{profile}.outrigger.dev/{culprit}");
-            let named = [": ", "\": "].iter().any(|after| message.contains(&format!("{key}{after}")));
-            let missing: Vec<_> = words.iter().filter(|word| !message.contains(**word)).collect();
+            let named = [": ", "\": "]
+                .iter()
+                .any(|after| message.contains(&format!("{key}{after}")));
+            let missing: Vec<_> = words
+                .iter()
+                .filter(|word| !message.contains(**word))
+                .collect();
             if !named || !missing.is_empty() {
-                failures.push(format!("{shown}: expected {key}… {missing:?}, got {message}"));
+                failures.push(format!(
+                    "{shown}: expected {key}… {missing:?}, got {message}"
+                ));
             }
         }
         other => failures.push(format!("{shown}: expected a denial, got {other:?}")),
@@ -220,7 +280,11 @@ fn values_outside_of_their_grammar_name_the_key_and_what_is_expected() {
         ("cpu-limit", "NaN", &[quantity]),
         ("cpu-limit", "٣", &[quantity]),
         ("cpu-limit", "", &[quantity]),
-        ("cpu-limit", "100m\"\n  - name: evil\n    image: x", &[quantity, "U+000A"]),
+        (
+            "cpu-limit",
+            "100m\"\n  - name: evil\n    image: x",
+            &[quantity, "U+000A"],
+        ),
         ("text", "a\0b", &["U+0000"]),
         ("text", "a\rb", &["U+000D"]),
         ("text", "a\u{2028}b", &["U+2028", "\\u{2028}"]),
@@ -233,7 +297,11 @@ fn values_outside_of_their_grammar_name_the_key_and_what_is_expected() {
         ("word", "abc1", &["text that matches [a-z]+"]),
         ("word", "abc\n", &["U+000A"]),
         ("word", "Abc", &["text that matches"]),
-        ("choice", "ONE", &["one of \"one\", \"two\"", "did you mean \"one\"?"]),
+        (
+            "choice",
+            "ONE",
+            &["one of \"one\", \"two\"", "did you mean \"one\"?"],
+        ),
         ("choice", "three", &["one of \"one\", \"two\""]),
         ("path", "relative", &["an absolute path"]),
         ("path", "/", &["the root"]),
@@ -242,7 +310,11 @@ fn values_outside_of_their_grammar_name_the_key_and_what_is_expected() {
         ("path", "/proc/self", &["/proc belongs to the system"]),
         ("path", "/dev", &["/dev belongs to the system"]),
         ("path", "/etc/shadow", &["/etc belongs to the system"]),
-        ("path", "/var/run/secrets/kubernetes.io/serviceaccount", &["belongs to the system"]),
+        (
+            "path",
+            "/var/run/secrets/kubernetes.io/serviceaccount",
+            &["belongs to the system"],
+        ),
         ("path", "/var/run", &["ServiceAccount token"]),
         ("path", "/a:b", &["':'"]),
         ("glob", "/**/x", &["\"**\" is not allowed"]),
@@ -258,7 +330,11 @@ fn values_outside_of_their_grammar_name_the_key_and_what_is_expected() {
         ("upstream", "db:65536", &["HOST:PORT"]),
         ("upstream", "::1:80", &["HOST:PORT"]),
         ("upstream", "user@db:80", &["HOST:PORT"]),
-        ("names", "a,,b", &["a comma-separated list", "an item is empty"]),
+        (
+            "names",
+            "a,,b",
+            &["a comma-separated list", "an item is empty"],
+        ),
         ("names", "a,b,a", &["\"a\" stands twice"]),
         ("names", "a,b,c,d", &["4 items, from 0 to 3"]),
         ("names", "a,B", &["a DNS label"]),
@@ -268,35 +344,76 @@ fn values_outside_of_their_grammar_name_the_key_and_what_is_expected() {
         ("document", "{'a': 1}", &["a JSON document"]),
         ("expression", "(", &["a regular expression"]),
         ("expression", "(?=a)", &["a regular expression"]),
-        ("image", "evil.example.com/x", &["only by the administrator"]),
+        (
+            "image",
+            "evil.example.com/x",
+            &["only by the administrator"],
+        ),
         ("team", "red", &["on the namespace or by the administrator"]),
     ] {
         refuse(parameter, value, words, &mut failures);
     }
     let long = "x".repeat(4097);
-    refuse("text", &long, &["4097 characters, from 1 to 4096"], &mut failures);
+    refuse(
+        "text",
+        &long,
+        &["4097 characters, from 1 to 4096"],
+        &mut failures,
+    );
     let nested = format!("(?:{}", "a{1000}".repeat(100));
-    refuse("expression", &nested, &["a regular expression"], &mut failures);
+    refuse(
+        "expression",
+        &nested,
+        &["a regular expression"],
+        &mut failures,
+    );
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
 fn unknown_and_misspelt_keys_are_told_with_the_nearest_name() {
     for (key, words) in [
-        ("t.outrigger.dev/porrt", &["t.outrigger.dev/porrt", "did you mean \"port\"?"] as &[&str]),
+        (
+            "t.outrigger.dev/porrt",
+            &["t.outrigger.dev/porrt", "did you mean \"port\"?"] as &[&str],
+        ),
         ("t.outrigger.dev/PORT", &["did you mean \"port\"?"]),
         ("t.outrigger.dev/cpuLimit", &["did you mean \"cpu-limit\"?"]),
-        ("t.outrigger.dev/pоrt", &["t.outrigger.dev/pоrt", "no such parameter"]),
-        ("t.outrigger.dev/", &["t.outrigger.dev/\"", "no such parameter"]),
-        ("t.outrigger.dev/a/b", &["t.outrigger.dev/a/b", "no such parameter"]),
+        (
+            "t.outrigger.dev/pоrt",
+            &["t.outrigger.dev/pоrt", "no such parameter"],
+        ),
+        (
+            "t.outrigger.dev/",
+            &["t.outrigger.dev/\"", "no such parameter"],
+        ),
+        (
+            "t.outrigger.dev/a/b",
+            &["t.outrigger.dev/a/b", "no such parameter"],
+        ),
         ("t.outrigger.dev/a~1b~0", &["a~1b~0", "no such parameter"]),
-        ("T.outrigger.dev/port", &["did you mean \"t.outrigger.dev/port\"?"]),
-        ("t.Outrigger.dev/port", &["did you mean \"t.outrigger.dev/port\"?"]),
+        (
+            "T.outrigger.dev/port",
+            &["did you mean \"t.outrigger.dev/port\"?"],
+        ),
+        (
+            "t.Outrigger.dev/port",
+            &["did you mean \"t.outrigger.dev/port\"?"],
+        ),
         ("u.outrigger.dev/port", &["names no instance \"u\""]),
         ("a.t.outrigger.dev/port", &["names no instance \"a.t\""]),
-        ("outrigger.dev/injekt", &["did you mean \"outrigger.dev/inject\"?"]),
-        ("outrigger.dev/Inject", &["did you mean \"outrigger.dev/inject\"?"]),
-        ("Files.outrigger.dev/x", &["did you mean \"files.outrigger.dev/x\"?"]),
+        (
+            "outrigger.dev/injekt",
+            &["did you mean \"outrigger.dev/inject\"?"],
+        ),
+        (
+            "outrigger.dev/Inject",
+            &["did you mean \"outrigger.dev/inject\"?"],
+        ),
+        (
+            "Files.outrigger.dev/x",
+            &["did you mean \"files.outrigger.dev/x\"?"],
+        ),
         (".outrigger.dev/x", &["names no instance \"\""]),
         ("t.outrigger.dev/a\u{202E}b\nc", &["\\u{202e}", "\\n"]),
     ] {
@@ -306,10 +423,23 @@ fn unknown_and_misspelt_keys_are_told_with_the_nearest_name() {
         }
     }
     // Keys that only look like ours are somebody else's.
-    for key in ["t.оutrigger.dev/port", "outrigger.device/x", "example.com/outrigger.dev", "t.outrigger.dev.example.com/port", "outrigger.dev"] {
-        ask(&ready(&[(key, "80")], json!({"containers": [{"name": "web"}]}))).injected();
+    for key in [
+        "t.оutrigger.dev/port",
+        "outrigger.device/x",
+        "example.com/outrigger.dev",
+        "t.outrigger.dev.example.com/port",
+        "outrigger.dev",
+    ] {
+        ask(&ready(
+            &[(key, "80")],
+            json!({"containers": [{"name": "web"}]}),
+        ))
+        .injected();
         let alone = ask(&annotated([(key, "t")]));
-        assert!(matches!(alone, Answer::Skipped("NotAsked")), "{key}: {alone:?}");
+        assert!(
+            matches!(alone, Answer::Skipped("NotAsked")),
+            "{key}: {alone:?}"
+        );
     }
 }
 
@@ -325,7 +455,10 @@ fn lists_of_profiles_that_mean_nothing_are_told() {
         ("envoytls", &["did you mean \"envoy-tls\"?"]),
         ("../x", &["there is no profile \"../x\""]),
         ("ns/x", &["there is no profile \"ns/x\""]),
-        ("https://evil.example.com/profile", &["there is no profile \"https://evil.example.com/profile\""]),
+        (
+            "https://evil.example.com/profile",
+            &["there is no profile \"https://evil.example.com/profile\""],
+        ),
         ("t,t", &["names the instance \"t\" twice", "t2=t"]),
         ("t,a=t,a=envoy-tls", &["names the instance \"a\" twice"]),
         ("none,t", &["\"none\" stands alone"]),
@@ -350,11 +483,22 @@ fn lists_of_profiles_that_mean_nothing_are_told() {
         }
     }
     let many: Vec<String> = (0..33).map(|index| format!("a{index}=t")).collect();
-    assert!(ask(&annotated([(key, many.join(",").as_str())])).denied().contains("more than 32 instances"));
+    assert!(
+        ask(&annotated([(key, many.join(",").as_str())]))
+            .denied()
+            .contains("more than 32 instances")
+    );
     let huge = "t,".repeat(1_000_000);
-    assert!(ask(&annotated([(key, huge.as_str())])).denied().contains("more than 32 instances"));
+    assert!(
+        ask(&annotated([(key, huge.as_str())]))
+            .denied()
+            .contains("more than 32 instances")
+    );
     for none in ["none", " none\n"] {
-        assert!(matches!(ask(&annotated([(key, none)])), Answer::Skipped("OptedOut")));
+        assert!(matches!(
+            ask(&annotated([(key, none)])),
+            Answer::Skipped("OptedOut")
+        ));
     }
 }
 
@@ -386,7 +530,11 @@ fn expand(text: &str) -> String {
                 }
                 '(' => {
                     if let Some(end) = bytes[at + 2..].iter().position(|found| *found == ')') {
-                        let _ = write!(out, "<{}>", bytes[at + 2..at + 2 + end].iter().collect::<String>());
+                        let _ = write!(
+                            out,
+                            "<{}>",
+                            bytes[at + 2..at + 2 + end].iter().collect::<String>()
+                        );
                         at += end + 3;
                         continue;
                     }
@@ -424,20 +572,40 @@ fn a_value_never_becomes_a_reference_to_a_variable_of_the_container() {
         let container = &pod["spec"]["initContainers"][0];
         let expanded = |value: &Value| expand(value.as_str().unwrap());
         assert_eq!(expanded(&container["args"][1]), text);
-        assert_eq!(expanded(&container["args"][2]), format!("--both={text}{other}"));
-        assert_eq!(expanded(&container["args"][3]), "<POD_IP>", "a literal reference stays one");
+        assert_eq!(
+            expanded(&container["args"][2]),
+            format!("--both={text}{other}")
+        );
+        assert_eq!(
+            expanded(&container["args"][3]),
+            "<POD_IP>",
+            "a literal reference stays one"
+        );
         assert_eq!(expanded(&container["env"][0]["value"]), text);
         assert_eq!(expanded(&container["env"][1]["value"]), "<POD_IP>:9000");
-        assert_eq!(expanded(&pod["spec"]["containers"][0]["env"][0]["value"]), text);
+        assert_eq!(
+            expanded(&pod["spec"]["containers"][0]["env"][0]["value"]),
+            text
+        );
         // A file is not expanded by anybody, and so not escaped.
         assert_eq!(file(&pod)["text"], text);
     }
-    let pod = ask(&annotated([("outrigger.dev/inject", "t"), ("t.outrigger.dev/text", "$(VAR)"), ("t.outrigger.dev/other", "b")])).injected();
+    let pod = ask(&annotated([
+        ("outrigger.dev/inject", "t"),
+        ("t.outrigger.dev/text", "$(VAR)"),
+        ("t.outrigger.dev/other", "b"),
+    ]))
+    .injected();
     assert_eq!(pod["spec"]["initContainers"][0]["args"][1], "$$(VAR)");
 }
 
 fn file(pod: &Value) -> Value {
-    serde_json::from_str(pod["metadata"]["annotations"]["files.outrigger.dev/t.x.json"].as_str().unwrap()).unwrap()
+    serde_json::from_str(
+        pod["metadata"]["annotations"]["files.outrigger.dev/t.x.json"]
+            .as_str()
+            .unwrap(),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -478,11 +646,27 @@ fn values_stay_inside_of_their_string() {
         ]))
         .injected();
         let document = json!({"a": text}).to_string();
-        assert_eq!(file(&pod), json!({"text": text, "inside": "a 1 b", "document": document, "last": true}), "{text}");
+        assert_eq!(
+            file(&pod),
+            json!({"text": text, "inside": "a 1 b", "document": document, "last": true}),
+            "{text}"
+        );
         let container = &pod["spec"]["initContainers"][0];
         assert_eq!(expand(container["args"][1].as_str().unwrap()), text);
         let keys: Vec<&String> = container.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["name", "image", "restartPolicy", "args", "env", "ports", "resources", "volumeMounts"]);
+        assert_eq!(
+            keys,
+            [
+                "name",
+                "image",
+                "restartPolicy",
+                "args",
+                "env",
+                "ports",
+                "resources",
+                "volumeMounts"
+            ]
+        );
         assert_eq!(container["image"], "example.com/a:1");
         assert_eq!(pod["spec"]["initContainers"].as_array().unwrap().len(), 1);
     }
@@ -490,11 +674,24 @@ fn values_stay_inside_of_their_string() {
 
 #[test]
 fn a_limit_below_its_request_is_denied() {
-    let message = ask(&annotated([("outrigger.dev/inject", "t"), ("t.outrigger.dev/text", "x"), ("t.outrigger.dev/other", "x"), ("t.outrigger.dev/cpu-limit", "5m")])).denied();
-    assert!(message.contains("container \"t\", resources: the cpu request 10m is above the limit 5m"), "{message}");
+    let message = ask(&annotated([
+        ("outrigger.dev/inject", "t"),
+        ("t.outrigger.dev/text", "x"),
+        ("t.outrigger.dev/other", "x"),
+        ("t.outrigger.dev/cpu-limit", "5m"),
+    ]))
+    .denied();
+    assert!(
+        message.contains("container \"t\", resources: the cpu request 10m is above the limit 5m"),
+        "{message}"
+    );
 }
 
-const READY: [(&str, &str); 3] = [("outrigger.dev/inject", "t"), ("t.outrigger.dev/text", "x"), ("t.outrigger.dev/other", "x")];
+const READY: [(&str, &str); 3] = [
+    ("outrigger.dev/inject", "t"),
+    ("t.outrigger.dev/text", "x"),
+    ("t.outrigger.dev/other", "x"),
+];
 
 fn ready(extra: &[(&str, &str)], spec: Value) -> Value {
     pod(READY.into_iter().chain(extra.iter().copied()), spec)
@@ -504,18 +701,76 @@ fn ready(extra: &[(&str, &str)], spec: Value) -> Value {
 fn collisions_and_pods_that_would_not_start_are_denied() {
     let web = json!({"name": "web"});
     for (extra, spec, words) in [
-        (&[] as &[(&str, &str)], json!({"containers": [{"name": "t"}]}), &["container \"t\": the pod has a container of that name already"] as &[&str]),
-        (&[], json!({"containers": [web], "initContainers": [{"name": "t"}]}), &["container \"t\": the pod has a container of that name already"]),
-        (&[], json!({"containers": [web], "volumes": [{"name": "t-files", "emptyDir": {}}]}), &["volume \"t-files\": the pod has a volume of that name already"]),
-        (&[], json!({"containers": [{"name": "web", "ports": [{"containerPort": 9000}]}]}), &["container \"t\", port 9000", "the container \"web\" of this pod uses the port already"]),
-        (&[], json!({"containers": [{"name": "web", "env": [{"name": "GIVEN", "value": "mine"}]}]}), &["container \"web\", env \"GIVEN\": is already set to another value"]),
-        (&[], json!({"containers": [{"name": "web", "env": [{"name": "GIVEN", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}), &["env \"GIVEN\": is already set"]),
-        (&[], json!({"containers": [web], "hostNetwork": true}), &["spec.hostNetwork: the ports of \"t\" would be opened on the node"]),
-        (&[], json!({"containers": [{"name": "web", "volumeMounts": [{"name": "v", "mountPath": "/shared", "subPathExpr": "$(POD)"}]}], "volumes": [{"name": "v"}]}), &["subPathExpr", "which no other container can expand"]),
-        (&[("container.apparmor.security.beta.kubernetes.io/t", "unconfined")], json!({"containers": [web]}), &["container.apparmor.security.beta.kubernetes.io/t: sets the AppArmor profile of a container that is injected"]),
-        (&[("files.outrigger.dev/t.x.json", "{\"mine\": 1}")], json!({"containers": [web]}), &["metadata.annotations[files.outrigger.dev/t.x.json]: is already \"{\\\"mine\\\": 1}\""]),
-        (&[], json!({"containers": [web], "resources": {"requests": {"cpu": "5m"}}}), &["spec.resources: with the sidecars the containers request more cpu"]),
-        (&[("t.outrigger.dev/path", "/files")], json!({"containers": [web]}), &["container \"t\", mountPath \"/files\": two volumes would be mounted there"]),
+        (
+            &[] as &[(&str, &str)],
+            json!({"containers": [{"name": "t"}]}),
+            &["container \"t\": the pod has a container of that name already"] as &[&str],
+        ),
+        (
+            &[],
+            json!({"containers": [web], "initContainers": [{"name": "t"}]}),
+            &["container \"t\": the pod has a container of that name already"],
+        ),
+        (
+            &[],
+            json!({"containers": [web], "volumes": [{"name": "t-files", "emptyDir": {}}]}),
+            &["volume \"t-files\": the pod has a volume of that name already"],
+        ),
+        (
+            &[],
+            json!({"containers": [{"name": "web", "ports": [{"containerPort": 9000}]}]}),
+            &[
+                "container \"t\", port 9000",
+                "the container \"web\" of this pod uses the port already",
+            ],
+        ),
+        (
+            &[],
+            json!({"containers": [{"name": "web", "env": [{"name": "GIVEN", "value": "mine"}]}]}),
+            &["container \"web\", env \"GIVEN\": is already set to another value"],
+        ),
+        (
+            &[],
+            json!({"containers": [{"name": "web", "env": [{"name": "GIVEN", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}),
+            &["env \"GIVEN\": is already set"],
+        ),
+        (
+            &[],
+            json!({"containers": [web], "hostNetwork": true}),
+            &["spec.hostNetwork: the ports of \"t\" would be opened on the node"],
+        ),
+        (
+            &[],
+            json!({"containers": [{"name": "web", "volumeMounts": [{"name": "v", "mountPath": "/shared", "subPathExpr": "$(POD)"}]}], "volumes": [{"name": "v"}]}),
+            &["subPathExpr", "which no other container can expand"],
+        ),
+        (
+            &[(
+                "container.apparmor.security.beta.kubernetes.io/t",
+                "unconfined",
+            )],
+            json!({"containers": [web]}),
+            &[
+                "container.apparmor.security.beta.kubernetes.io/t: sets the AppArmor profile of a container that is injected",
+            ],
+        ),
+        (
+            &[("files.outrigger.dev/t.x.json", "{\"mine\": 1}")],
+            json!({"containers": [web]}),
+            &[
+                "metadata.annotations[files.outrigger.dev/t.x.json]: is already \"{\\\"mine\\\": 1}\"",
+            ],
+        ),
+        (
+            &[],
+            json!({"containers": [web], "resources": {"requests": {"cpu": "5m"}}}),
+            &["spec.resources: with the sidecars the containers request more cpu"],
+        ),
+        (
+            &[("t.outrigger.dev/path", "/files")],
+            json!({"containers": [web]}),
+            &["container \"t\", mountPath \"/files\": two volumes would be mounted there"],
+        ),
     ] {
         let message = ask(&ready(extra, spec.clone())).denied();
         for word in words {
@@ -528,8 +783,15 @@ fn collisions_and_pods_that_would_not_start_are_denied() {
 fn instance_names_that_make_invalid_names_are_denied() {
     let named = |instance: &str| {
         let list = format!("{instance}=t");
-        let keys = [format!("{instance}.outrigger.dev/text"), format!("{instance}.outrigger.dev/other")];
-        ask(&annotated([("outrigger.dev/inject", list.as_str()), (keys[0].as_str(), "x"), (keys[1].as_str(), "x")]))
+        let keys = [
+            format!("{instance}.outrigger.dev/text"),
+            format!("{instance}.outrigger.dev/other"),
+        ];
+        ask(&annotated([
+            ("outrigger.dev/inject", list.as_str()),
+            (keys[0].as_str(), "x"),
+            (keys[1].as_str(), "x"),
+        ]))
     };
     let message = named("kube-api-access-x").denied();
     assert!(message.contains("volume \"kube-api-access-x-files\": names that begin with kube-api-access- belong to Kubernetes"), "{message}");
@@ -542,11 +804,19 @@ fn instance_names_that_make_invalid_names_are_denied() {
 /// Whoever writes the annotation may write anything into it; what counts is what the pod bears out.
 #[test]
 fn a_forged_status_does_not_stand_for_a_sidecar() {
-    let revision = snapshot().catalogue.get("t").unwrap().profile.revision.clone();
+    let revision = snapshot()
+        .catalogue
+        .get("t")
+        .unwrap()
+        .profile
+        .revision
+        .clone();
     let record = |revision: &str, container: &str, volume: &str| {
         json!({"instances": [{"instance": "t", "profile": "t", "revision": revision, "initContainers": [container], "containers": [], "volumes": [volume], "files": ["x.json"]}]}).to_string()
     };
-    let empty = |revision: &str| json!({"instances": [{"instance": "t", "profile": "t", "revision": revision}]}).to_string();
+    let empty = |revision: &str| {
+        json!({"instances": [{"instance": "t", "profile": "t", "revision": revision}]}).to_string()
+    };
     for forged in [
         record(&revision, "t", "t-files"),
         record("000000000000", "t", "t-files"),
@@ -559,9 +829,21 @@ fn a_forged_status_does_not_stand_for_a_sidecar() {
         "{\"instances\": {}}".to_owned(),
         "[".repeat(100_000),
     ] {
-        let pod = ask(&ready(&[("outrigger.dev/status", &forged)], json!({"containers": [{"name": "web"}]}))).injected();
-        assert_eq!(pod["spec"]["initContainers"][0]["name"], "t", "{forged:.100}");
-        let status: Value = serde_json::from_str(pod["metadata"]["annotations"]["outrigger.dev/status"].as_str().unwrap()).unwrap();
+        let pod = ask(&ready(
+            &[("outrigger.dev/status", &forged)],
+            json!({"containers": [{"name": "web"}]}),
+        ))
+        .injected();
+        assert_eq!(
+            pod["spec"]["initContainers"][0]["name"], "t",
+            "{forged:.100}"
+        );
+        let status: Value = serde_json::from_str(
+            pod["metadata"]["annotations"]["outrigger.dev/status"]
+                .as_str()
+                .unwrap(),
+        )
+        .unwrap();
         assert_eq!(status["instances"][0]["revision"], revision.as_str());
     }
     // A container of that name that is not what was rendered does not pass for ours.
@@ -570,35 +852,67 @@ fn a_forged_status_does_not_stand_for_a_sidecar() {
     assert!(ask(&fake).denied().contains("container \"t\": outrigger.dev/status says that \"t\" is injected, but the command or arguments"));
     let mut fake = ask(&ready(&[], json!({"containers": [{"name": "web"}]}))).injected();
     fake["metadata"]["annotations"]["files.outrigger.dev/t.x.json"] = json!("{}");
-    assert!(ask(&fake).denied().contains("files.outrigger.dev/t.x.json: outrigger.dev/status says"));
+    assert!(
+        ask(&fake)
+            .denied()
+            .contains("files.outrigger.dev/t.x.json: outrigger.dev/status says")
+    );
     let mut fake = ask(&ready(&[], json!({"containers": [{"name": "web"}]}))).injected();
     fake["spec"]["initContainers"] = json!([]);
     fake["spec"]["containers"] = json!([{"name": "web"}, {"name": "t"}]);
-    assert!(ask(&fake).denied().contains("container \"t\": the pod has a container of that name already"));
+    assert!(
+        ask(&fake)
+            .denied()
+            .contains("container \"t\": the pod has a container of that name already")
+    );
 }
 
 #[test]
 fn a_forged_mirror_annotation_only_forgoes_the_injection() {
-    let answer = ask(&ready(&[("kubernetes.io/config.mirror", "x")], json!({"containers": [{"name": "web"}]})));
+    let answer = ask(&ready(
+        &[("kubernetes.io/config.mirror", "x")],
+        json!({"containers": [{"name": "web"}]}),
+    ));
     assert!(matches!(answer, Answer::Skipped("MirrorPod")), "{answer:?}");
 }
 
 #[test]
 fn windows_pods_are_left_alone_with_a_warning() {
-    let body = envelope(&ready(&[], json!({"containers": [], "os": {"name": "windows"}})).to_string());
+    let body =
+        envelope(&ready(&[], json!({"containers": [], "os": {"name": "windows"}})).to_string());
     let reviewed = admission::review(body.as_bytes(), snapshot()).unwrap();
     let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
     assert_eq!(reviewed.summary.reason, "Windows");
-    assert!(answer["response"]["warnings"][0].as_str().unwrap().contains("Windows"), "{answer}");
+    assert!(
+        answer["response"]["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("Windows"),
+        "{answer}"
+    );
 }
 
 #[test]
 fn a_pod_that_ends_gets_no_sidecar_that_does_not() {
     let profiles = [Arc::new(Profile::parse("test", EVERYTHING).unwrap())];
-    let snapshot = Snapshot { catalogue: Catalogue::new(profiles), sidecars: SidecarMode::Container, ..Snapshot::default() };
+    let snapshot = Snapshot {
+        catalogue: Catalogue::new(profiles),
+        sidecars: SidecarMode::Container,
+        ..Snapshot::default()
+    };
     for policy in ["Never", "OnFailure"] {
-        let message = ask_of(&snapshot, &ready(&[], json!({"containers": [{"name": "web"}], "restartPolicy": policy}))).denied();
-        assert!(message.contains("spec.restartPolicy: a pod that ends would never finish"), "{message}");
+        let message = ask_of(
+            &snapshot,
+            &ready(
+                &[],
+                json!({"containers": [{"name": "web"}], "restartPolicy": policy}),
+            ),
+        )
+        .denied();
+        assert!(
+            message.contains("spec.restartPolicy: a pod that ends would never finish"),
+            "{message}"
+        );
     }
 }
 
@@ -609,14 +923,34 @@ fn a_namespace_cannot_set_what_is_the_administrators() {
         ..Snapshot::default()
     };
     let mut facts = Namespace::default();
-    facts.annotations.insert("t.outrigger.dev/image".to_owned(), "evil".to_owned());
-    facts.annotations.insert("t.outrigger.dev/team".to_owned(), "red".to_owned());
-    facts.annotations.insert("t.outrigger.dev/teem".to_owned(), "red".to_owned());
+    facts
+        .annotations
+        .insert("t.outrigger.dev/image".to_owned(), "evil".to_owned());
+    facts
+        .annotations
+        .insert("t.outrigger.dev/team".to_owned(), "red".to_owned());
+    facts
+        .annotations
+        .insert("t.outrigger.dev/teem".to_owned(), "red".to_owned());
     snapshot.namespaces.insert("shop".to_owned(), facts);
-    let message = ask_of(&snapshot, &ready(&[], json!({"containers": [{"name": "web"}]}))).denied();
+    let message = ask_of(
+        &snapshot,
+        &ready(&[], json!({"containers": [{"name": "web"}]})),
+    )
+    .denied();
     assert!(message.starts_with("outrigger: 2 problems:"), "{message}");
-    assert!(message.contains("t.outrigger.dev/image (on the namespace): can be set only by the administrator"), "{message}");
-    assert!(message.contains("(on the namespace): the profile \"t\" has no such parameter; did you mean \"team\"?"), "{message}");
+    assert!(
+        message.contains(
+            "t.outrigger.dev/image (on the namespace): can be set only by the administrator"
+        ),
+        "{message}"
+    );
+    assert!(
+        message.contains(
+            "(on the namespace): the profile \"t\" has no such parameter; did you mean \"team\"?"
+        ),
+        "{message}"
+    );
 }
 
 /// The status that is written with the patch was not counted.
@@ -625,58 +959,146 @@ fn annotations_are_counted_with_the_status_that_is_added() {
     const LIMIT: usize = 256 * 1024;
     let size = |pod: &Value| -> usize {
         let annotations = pod["metadata"]["annotations"].as_object().unwrap();
-        annotations.iter().map(|(key, value)| key.len() + value.as_str().unwrap().len()).sum()
+        annotations
+            .iter()
+            .map(|(key, value)| key.len() + value.as_str().unwrap().len())
+            .sum()
     };
-    let small = size(&ask(&ready(&[("note", "")], json!({"containers": [{"name": "web"}]}))).injected());
+    let small = size(
+        &ask(&ready(
+            &[("note", "")],
+            json!({"containers": [{"name": "web"}]}),
+        ))
+        .injected(),
+    );
     let fill = "x".repeat(LIMIT - small);
-    let full = ask(&ready(&[("note", &fill)], json!({"containers": [{"name": "web"}]}))).injected();
+    let full = ask(&ready(
+        &[("note", &fill)],
+        json!({"containers": [{"name": "web"}]}),
+    ))
+    .injected();
     assert_eq!(size(&full), LIMIT);
     assert!(matches!(ask(&full), Answer::Skipped("AlreadyInjected")));
-    let message = ask(&ready(&[("note", &format!("{fill}x"))], json!({"containers": [{"name": "web"}]}))).denied();
-    assert!(message.contains("metadata.annotations: would hold 262145 bytes, at most 262144 are allowed"), "{message}");
+    let message = ask(&ready(
+        &[("note", &format!("{fill}x"))],
+        json!({"containers": [{"name": "web"}]}),
+    ))
+    .denied();
+    assert!(
+        message
+            .contains("metadata.annotations: would hold 262145 bytes, at most 262144 are allowed"),
+        "{message}"
+    );
 }
 
 /// They made a message of many megabytes, with a search for the nearest name for each.
 #[test]
 fn a_hundred_thousand_annotations_make_a_short_answer() {
-    let keys: Vec<String> = (0..100_000).map(|index| format!("t.outrigger.dev/parameter-{index}")).collect();
-    let message = ask(&annotated(keys.iter().map(|key| (key.as_str(), "x")).chain([("outrigger.dev/inject", "t")]))).denied();
+    let keys: Vec<String> = (0..100_000)
+        .map(|index| format!("t.outrigger.dev/parameter-{index}"))
+        .collect();
+    let message = ask(&annotated(
+        keys.iter()
+            .map(|key| (key.as_str(), "x"))
+            .chain([("outrigger.dev/inject", "t")]),
+    ))
+    .denied();
     assert!(message.contains("100000 problems"), "{}", &message[..200]);
-    assert!(message.ends_with("and 99950 more"), "{}", &message[message.len() - 200..]);
-    let foreign: Vec<String> = (0..100_000).map(|index| format!("example.com/a{index}")).collect();
-    let message = ask(&annotated(foreign.iter().map(|key| (key.as_str(), "x")).chain(READY))).denied();
-    assert!(message.contains("metadata.annotations: would hold"), "{message}");
-    let items = (0..100_000).map(|index| format!("a{index}")).collect::<Vec<_>>().join(",");
-    let message = ask(&annotated([("outrigger.dev/inject", "t"), ("t.outrigger.dev/names", items.as_str())])).denied();
+    assert!(
+        message.ends_with("and 99950 more"),
+        "{}",
+        &message[message.len() - 200..]
+    );
+    let foreign: Vec<String> = (0..100_000)
+        .map(|index| format!("example.com/a{index}"))
+        .collect();
+    let message = ask(&annotated(
+        foreign.iter().map(|key| (key.as_str(), "x")).chain(READY),
+    ))
+    .denied();
+    assert!(
+        message.contains("metadata.annotations: would hold"),
+        "{message}"
+    );
+    let items = (0..100_000)
+        .map(|index| format!("a{index}"))
+        .collect::<Vec<_>>()
+        .join(",");
+    let message = ask(&annotated([
+        ("outrigger.dev/inject", "t"),
+        ("t.outrigger.dev/names", items.as_str()),
+    ]))
+    .denied();
     assert!(message.contains("100000 items, from 0 to 3"), "{message}");
 }
 
 fn operations(pod: &Value) -> Vec<Value> {
     let reviewed = admission::review(envelope(&pod.to_string()).as_bytes(), snapshot()).unwrap();
-    assert_eq!(reviewed.summary.outcome, "injected", "{:?}", reviewed.summary.message);
+    assert_eq!(
+        reviewed.summary.outcome, "injected",
+        "{:?}",
+        reviewed.summary.message
+    );
     let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
-    serde_json::from_slice(&STANDARD.decode(answer["response"]["patch"].as_str().unwrap()).unwrap()).unwrap()
+    serde_json::from_slice(
+        &STANDARD
+            .decode(answer["response"]["patch"].as_str().unwrap())
+            .unwrap(),
+    )
+    .unwrap()
 }
 
 #[test]
 fn pods_of_thousands_of_parts_get_patches_that_grow_with_the_containers_only() {
-    let containers = |count: usize| -> Value { (0..count).map(|index| json!({"name": format!("c{index}")})).collect() };
+    let containers = |count: usize| -> Value {
+        (0..count)
+            .map(|index| json!({"name": format!("c{index}")}))
+            .collect()
+    };
     // Per container: its env, and its mount of the share. Else: three annotations, two volumes, one init container.
     for count in [1, 50, 5000] {
-        assert_eq!(operations(&ready(&[], json!({"containers": containers(count)}))).len(), 2 * count + 4, "{count}");
+        assert_eq!(
+            operations(&ready(&[], json!({"containers": containers(count)}))).len(),
+            2 * count + 4,
+            "{count}"
+        );
     }
-    let env: Value = (0..5000).map(|index| json!({"name": format!("E{index}"), "value": "x"})).collect();
-    let mounts: Value = (0..5000).map(|index| json!({"name": "v", "mountPath": format!("/m{index}")})).collect();
-    let volumes: Value = (0..5000).map(|index| json!({"name": format!("v{index}")})).collect();
-    let pod = ready(&[], json!({"containers": [{"name": "web", "env": env, "volumeMounts": mounts}], "volumes": volumes}));
+    let env: Value = (0..5000)
+        .map(|index| json!({"name": format!("E{index}"), "value": "x"}))
+        .collect();
+    let mounts: Value = (0..5000)
+        .map(|index| json!({"name": "v", "mountPath": format!("/m{index}")}))
+        .collect();
+    let volumes: Value = (0..5000)
+        .map(|index| json!({"name": format!("v{index}")}))
+        .collect();
+    let pod = ready(
+        &[],
+        json!({"containers": [{"name": "web", "env": env, "volumeMounts": mounts}], "volumes": volumes}),
+    );
     assert_eq!(operations(&pod).len(), 7);
-    let init: Value = (0..5000).map(|index| json!({"name": format!("i{index}")})).collect();
-    assert_eq!(operations(&ready(&[], json!({"containers": [{"name": "web"}], "initContainers": init}))).len(), 6);
+    let init: Value = (0..5000)
+        .map(|index| json!({"name": format!("i{index}")}))
+        .collect();
+    assert_eq!(
+        operations(&ready(
+            &[],
+            json!({"containers": [{"name": "web"}], "initContainers": init})
+        ))
+        .len(),
+        6
+    );
     // A record that claims one name a hundred thousand times is looked up, not searched for.
     let claims = vec!["c4999"; 100_000];
     let forged = json!({"instances": [{"instance": "t", "profile": "t", "revision": "old", "initContainers": [], "containers": claims, "volumes": []}]}).to_string();
-    let answer = ask(&ready(&[("outrigger.dev/status", &forged)], json!({"containers": containers(5000)})));
-    assert!(matches!(answer, Answer::Skipped("AlreadyInjected")), "{answer:?}");
+    let answer = ask(&ready(
+        &[("outrigger.dev/status", &forged)],
+        json!({"containers": containers(5000)}),
+    ));
+    assert!(
+        matches!(answer, Answer::Skipped("AlreadyInjected")),
+        "{answer:?}"
+    );
 }
 
 #[test]
@@ -699,25 +1121,87 @@ fn reviews_that_are_none_are_refused_and_the_field_is_named() {
         (half, "no AdmissionReview"),
         (invalid, "no AdmissionReview"),
         (text(&format!("{good}x")), "trailing"),
-        (text(&good.replace("\"AdmissionReview\"", "\"Pod\"")), "kind: given \"Pod\""),
-        (text(&good.replace("k8s.io/v1", "k8s.io/v2")), "apiVersion: given \"admission.k8s.io/v2\""),
-        (text(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#), "request: missing"),
-        (text(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}"#), "request: missing"),
-        (text(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{}}"#), "request.uid"),
-        (text(&good.replace("\"uid\":\"u\"", "\"uid\":\"\"")), "request.uid"),
-        (text(&good.replace("\"uid\":\"u\"", "\"uid\":1")), "no AdmissionReview"),
-        (text(&good.replace("\"operation\"", "\"uid\":\"v\",\"operation\"")), "duplicate field `uid`"),
-        (text(&good.replace("\"operation\"", "\"object\":{},\"operation\"")), "duplicate field `object`"),
-        (text(&envelope(r#"{"spec":{"containers":{}}}"#)), "no AdmissionReview"),
-        (text(&envelope(r#"{"metadata":{"annotations":{"a":1}},"spec":{}}"#)), "no AdmissionReview"),
-        (text(&envelope(r#"{"metadata":{"annotations":{"a":"\ud800"}},"spec":{}}"#)), "no AdmissionReview"),
-        (text(&envelope(r#"{"spec":{"containers":[{"name":"\udc00\ud800"}]}}"#)), "no AdmissionReview"),
+        (
+            text(&good.replace("\"AdmissionReview\"", "\"Pod\"")),
+            "kind: given \"Pod\"",
+        ),
+        (
+            text(&good.replace("k8s.io/v1", "k8s.io/v2")),
+            "apiVersion: given \"admission.k8s.io/v2\"",
+        ),
+        (
+            text(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#),
+            "request: missing",
+        ),
+        (
+            text(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}"#),
+            "request: missing",
+        ),
+        (
+            text(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{}}"#),
+            "request.uid",
+        ),
+        (
+            text(&good.replace("\"uid\":\"u\"", "\"uid\":\"\"")),
+            "request.uid",
+        ),
+        (
+            text(&good.replace("\"uid\":\"u\"", "\"uid\":1")),
+            "no AdmissionReview",
+        ),
+        (
+            text(&good.replace("\"operation\"", "\"uid\":\"v\",\"operation\"")),
+            "duplicate field `uid`",
+        ),
+        (
+            text(&good.replace("\"operation\"", "\"object\":{},\"operation\"")),
+            "duplicate field `object`",
+        ),
+        (
+            text(&envelope(r#"{"spec":{"containers":{}}}"#)),
+            "no AdmissionReview",
+        ),
+        (
+            text(&envelope(
+                r#"{"metadata":{"annotations":{"a":1}},"spec":{}}"#,
+            )),
+            "no AdmissionReview",
+        ),
+        (
+            text(&envelope(
+                r#"{"metadata":{"annotations":{"a":"\ud800"}},"spec":{}}"#,
+            )),
+            "no AdmissionReview",
+        ),
+        (
+            text(&envelope(
+                r#"{"spec":{"containers":[{"name":"\udc00\ud800"}]}}"#,
+            )),
+            "no AdmissionReview",
+        ),
         (deep.clone().into_bytes(), "no AdmissionReview"),
-        (text(&envelope(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)))), "no AdmissionReview"),
-        (text(&envelope(&format!("{{\"metadata\":{{\"annotations\":{}", "{\"a\":".repeat(100_000)))), "no AdmissionReview"),
+        (
+            text(&envelope(&format!(
+                "{}{}",
+                "[".repeat(100_000),
+                "]".repeat(100_000)
+            ))),
+            "no AdmissionReview",
+        ),
+        (
+            text(&envelope(&format!(
+                "{{\"metadata\":{{\"annotations\":{}",
+                "{\"a\":".repeat(100_000)
+            ))),
+            "no AdmissionReview",
+        ),
     ] {
         let error = admission::review(&body, snapshot()).unwrap_err();
-        assert!(error.message.contains(words), "{words}: {:.300}", error.message);
+        assert!(
+            error.message.contains(words),
+            "{words}: {:.300}",
+            error.message
+        );
         assert!(error.message.len() < 1000, "{}", error.message.len());
     }
 }
@@ -732,7 +1216,10 @@ fn reviews_of_something_else_are_allowed_untouched() {
         good.replace("CREATE", "create"),
         good.replace("\"kind\":\"Pod\"", "\"kind\":\"Deployment\""),
         good.replace("\"group\":\"\"", "\"group\":\"example.com\""),
-        good.replace("\"operation\"", "\"subResource\":\"ephemeralcontainers\",\"operation\""),
+        good.replace(
+            "\"operation\"",
+            "\"subResource\":\"ephemeralcontainers\",\"operation\"",
+        ),
         envelope("null"),
         envelope("{}"),
         envelope(r#"{"metadata":null,"spec":null}"#),
@@ -764,10 +1251,15 @@ fn odd_things_in_fields_that_are_not_ours_stand_in_nobodys_way() {
         &deep,
     ] {
         let reviewed = admission::review(envelope(&pod(field)).as_bytes(), snapshot()).unwrap();
-        assert_eq!(reviewed.summary.outcome, "injected", "{field:.50}: {:?}", reviewed.summary.message);
+        assert_eq!(
+            reviewed.summary.outcome, "injected",
+            "{field:.50}: {:?}",
+            reviewed.summary.message
+        );
     }
     for uid in ["a\\u0000b\\n\\\"", "\\u2028", "../../x"] {
-        let body = envelope(&pod("\"a\":1")).replace("\"uid\":\"u\"", &format!("\"uid\":\"{uid}\""));
+        let body =
+            envelope(&pod("\"a\":1")).replace("\"uid\":\"u\"", &format!("\"uid\":\"{uid}\""));
         let reviewed = admission::review(body.as_bytes(), snapshot()).unwrap();
         let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
         let sent: Value = serde_json::from_str(&format!("\"{uid}\"")).unwrap();
@@ -781,19 +1273,28 @@ fn duplicate_annotation_keys_get_one_meaning() {
     let twice = r#"{"metadata":{"annotations":{"outrigger.dev/inject":"t","t.outrigger.dev/text":"a","t.outrigger.dev/text":"b","t.outrigger.dev/other":"x"}},"spec":{"containers":[]}}"#;
     let reviewed = admission::review(envelope(twice).as_bytes(), snapshot()).unwrap();
     assert!(matches!(reviewed.summary.outcome, "injected" | "denied"));
-    assert_eq!(admission::review(envelope(twice).as_bytes(), snapshot()).unwrap(), reviewed);
+    assert_eq!(
+        admission::review(envelope(twice).as_bytes(), snapshot()).unwrap(),
+        reviewed
+    );
 }
 
 #[test]
 fn v1beta1_is_answered_in_kind() {
     let body = envelope(&annotated(READY).to_string()).replace("k8s.io/v1", "k8s.io/v1beta1");
-    let answer: Value = serde_json::from_slice(&admission::review(body.as_bytes(), snapshot()).unwrap().body).unwrap();
+    let answer: Value =
+        serde_json::from_slice(&admission::review(body.as_bytes(), snapshot()).unwrap().body)
+            .unwrap();
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1beta1");
     assert_eq!(answer["response"]["patchType"], "JSONPatch");
 }
 
 /// Rows of one profile: annotations, the one at fault, words of the denial.
-type Rows = &'static [(&'static [(&'static str, &'static str)], &'static str, &'static [&'static str])];
+type Rows = &'static [(
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    &'static [&'static str],
+)];
 
 fn rows(profile: &str, rows: Rows) {
     let mut failures = Vec::new();
@@ -805,29 +1306,121 @@ fn rows(profile: &str, rows: Rows) {
 
 #[test]
 fn envoy_tls_refuses_what_would_change_its_configuration() {
-    rows("envoy-tls", &[
-        (&[], "secret", &["the name of the Secret"]),
-        (&[("secret", "../other")], "secret", &["Secrets and ConfigMaps"]),
-        (&[("secret", "/etc/shadow")], "secret", &["Secrets and ConfigMaps"]),
-        (&[("secret", "a"), ("certificate-key", "../x")], "certificate-key", &["a key of a Secret"]),
-        (&[("secret", "a"), ("listen-port", "0")], "listen-port", &["from 1024 to 65535"]),
-        (&[("secret", "a"), ("listen-port", "65536")], "listen-port", &["from 1024 to 65535"]),
-        (&[("secret", "a"), ("listen-port", "443")], "listen-port", &["from 1024 to 65535"]),
-        (&[("secret", "a"), ("upstream-port", "9901")], "listen-port", &["must all differ"]),
-        (&[("secret", "a"), ("listen-address", "0.0.0.0")], "listen-address", &["only by the administrator"]),
-        (&[("secret", "a"), ("image", "evil")], "image", &["only by the administrator"]),
-        (&[("secret", "a"), ("access-log", "%REQ(AUTHORIZATION)%")], "access-log", &["one of"]),
-        (&[("secret", "a"), ("jwks-uri", "http://169.254.169.254/x"), ("jwt-issuer", "i")], "jwks-uri", &["an http or https URL that matches https://"]),
-        (&[("secret", "a"), ("jwks-uri", "https://169.254.169.254/x"), ("jwt-issuer", "i")], "jwks-uri", &["an address of this pod or node"]),
-        (&[("secret", "a"), ("jwks-uri", "https://localhost:9901/x"), ("jwt-issuer", "i")], "jwks-uri", &["an address of this pod or node"]),
-        (&[("secret", "a"), ("jwks-uri", "https://u@h/x"), ("jwt-issuer", "i")], "jwks-uri", &["https"]),
-        (&[("secret", "a"), ("jwks", "{\"keys\": ["), ("jwt-issuer", "i")], "jwks", &["a JSON document"]),
-        (&[("secret", "a"), ("request-timeout", "1e9s")], "request-timeout", &["matches"]),
-        (&[("secret", "a"), ("static-resources", "{}")], "static-resources", &["no such parameter"]),
-    ]);
+    rows(
+        "envoy-tls",
+        &[
+            (&[], "secret", &["the name of the Secret"]),
+            (
+                &[("secret", "../other")],
+                "secret",
+                &["Secrets and ConfigMaps"],
+            ),
+            (
+                &[("secret", "/etc/shadow")],
+                "secret",
+                &["Secrets and ConfigMaps"],
+            ),
+            (
+                &[("secret", "a"), ("certificate-key", "../x")],
+                "certificate-key",
+                &["a key of a Secret"],
+            ),
+            (
+                &[("secret", "a"), ("listen-port", "0")],
+                "listen-port",
+                &["from 1024 to 65535"],
+            ),
+            (
+                &[("secret", "a"), ("listen-port", "65536")],
+                "listen-port",
+                &["from 1024 to 65535"],
+            ),
+            (
+                &[("secret", "a"), ("listen-port", "443")],
+                "listen-port",
+                &["from 1024 to 65535"],
+            ),
+            (
+                &[("secret", "a"), ("upstream-port", "9901")],
+                "listen-port",
+                &["must all differ"],
+            ),
+            (
+                &[("secret", "a"), ("listen-address", "0.0.0.0")],
+                "listen-address",
+                &["only by the administrator"],
+            ),
+            (
+                &[("secret", "a"), ("image", "evil")],
+                "image",
+                &["only by the administrator"],
+            ),
+            (
+                &[("secret", "a"), ("access-log", "%REQ(AUTHORIZATION)%")],
+                "access-log",
+                &["one of"],
+            ),
+            (
+                &[
+                    ("secret", "a"),
+                    ("jwks-uri", "http://169.254.169.254/x"),
+                    ("jwt-issuer", "i"),
+                ],
+                "jwks-uri",
+                &["an http or https URL that matches https://"],
+            ),
+            (
+                &[
+                    ("secret", "a"),
+                    ("jwks-uri", "https://169.254.169.254/x"),
+                    ("jwt-issuer", "i"),
+                ],
+                "jwks-uri",
+                &["an address of this pod or node"],
+            ),
+            (
+                &[
+                    ("secret", "a"),
+                    ("jwks-uri", "https://localhost:9901/x"),
+                    ("jwt-issuer", "i"),
+                ],
+                "jwks-uri",
+                &["an address of this pod or node"],
+            ),
+            (
+                &[
+                    ("secret", "a"),
+                    ("jwks-uri", "https://u@h/x"),
+                    ("jwt-issuer", "i"),
+                ],
+                "jwks-uri",
+                &["https"],
+            ),
+            (
+                &[
+                    ("secret", "a"),
+                    ("jwks", "{\"keys\": ["),
+                    ("jwt-issuer", "i"),
+                ],
+                "jwks",
+                &["a JSON document"],
+            ),
+            (
+                &[("secret", "a"), ("request-timeout", "1e9s")],
+                "request-timeout",
+                &["matches"],
+            ),
+            (
+                &[("secret", "a"), ("static-resources", "{}")],
+                "static-resources",
+                &["no such parameter"],
+            ),
+        ],
+    );
     // Metacharacters in free text stay in their string of the bootstrap.
     let issuer = "\"}, {\"name\": \"evil\", \"%REQ(AUTHORIZATION)%\": \"${x}";
-    let keys = "{\"keys\": [{\"kty\": \"RSA\", \"n\": \"AQAB\", \"e\": \"AQAB\"}], \"x\": \"\\\"}]\"}";
+    let keys =
+        "{\"keys\": [{\"kty\": \"RSA\", \"n\": \"AQAB\", \"e\": \"AQAB\"}], \"x\": \"\\\"}]\"}";
     let pod = ask(&annotated([
         ("outrigger.dev/inject", "envoy-tls"),
         ("envoy-tls.outrigger.dev/secret", "a"),
@@ -835,65 +1428,200 @@ fn envoy_tls_refuses_what_would_change_its_configuration() {
         ("envoy-tls.outrigger.dev/jwks", keys),
     ]))
     .injected();
-    let bootstrap: Value = serde_json::from_str(pod["metadata"]["annotations"]["files.outrigger.dev/envoy-tls.bootstrap.json"].as_str().unwrap()).unwrap();
+    let bootstrap: Value = serde_json::from_str(
+        pod["metadata"]["annotations"]["files.outrigger.dev/envoy-tls.bootstrap.json"]
+            .as_str()
+            .unwrap(),
+    )
+    .unwrap();
     let text = bootstrap.to_string();
     assert_eq!(text.matches(&json!(issuer).to_string()).count(), 1);
     assert_eq!(text.matches(&json!(keys).to_string()).count(), 1);
-    assert_eq!(bootstrap["admin"]["address"]["socket_address"]["address"], "127.0.0.1");
+    assert_eq!(
+        bootstrap["admin"]["address"]["socket_address"]["address"],
+        "127.0.0.1"
+    );
 }
 
 /// Active as soon as the profile is more than a name.
 #[test]
 fn envoy_egress_refuses_upstreams_that_are_nobodys_business() {
     if !is_real("envoy-egress") {
-        assert!(matches!(ask(&annotated([("outrigger.dev/inject", "envoy-egress")])), Answer::Injected(_)));
+        assert!(matches!(
+            ask(&annotated([("outrigger.dev/inject", "envoy-egress")])),
+            Answer::Injected(_)
+        ));
         return;
     }
-    rows("envoy-egress", &[
-        (&[], "upstream", &["is required"]),
-        (&[("upstream", "169.254.169.254:80")], "upstream", &["link-local"]),
-        (&[("upstream", "[fe80::1]:80")], "upstream", &["link-local"]),
-        (&[("upstream", "metadata.google.internal:80")], "upstream", &["metadata"]),
-        (&[("upstream", "localhost:9901")], "upstream", &["the pod itself"]),
-        (&[("upstream", "127.0.0.1:9901")], "upstream", &["the pod itself"]),
-        (&[("upstream", "[::1]:9901")], "upstream", &["the pod itself"]),
-        (&[("upstream", "[0:0:0:0:0:0:0:1]:9901")], "upstream", &["the pod itself"]),
-        (&[("upstream", "[::ffff:169.254.169.254]:80")], "upstream", &["in its usual form"]),
-        (&[("upstream", "2852039166:80")], "upstream", &["HOST:PORT"]),
-        (&[("upstream", "kubernetes.default:443")], "upstream", &["the Kubernetes API"]),
-        (&[("upstream", "kubernetes.default.svc.cluster.local:443")], "upstream", &["the Kubernetes API"]),
-        (&[("upstream", "db:0")], "upstream", &["HOST:PORT"]),
-        (&[("upstream", "db\"}:1")], "upstream", &["HOST:PORT"]),
-        (&[("upstream", "db:5432"), ("listen-port", "80")], "listen-port", &["from 1024 to 65535"]),
-        (&[("upstream", "db:5432"), ("image", "evil")], "image", &["only by the administrator"]),
-        (&[("upstream", "db:5432"), ("ca-secret", "../x")], "ca-secret", &["Secrets and ConfigMaps"]),
-    ]);
+    rows(
+        "envoy-egress",
+        &[
+            (&[], "upstream", &["is required"]),
+            (
+                &[("upstream", "169.254.169.254:80")],
+                "upstream",
+                &["link-local"],
+            ),
+            (&[("upstream", "[fe80::1]:80")], "upstream", &["link-local"]),
+            (
+                &[("upstream", "metadata.google.internal:80")],
+                "upstream",
+                &["metadata"],
+            ),
+            (
+                &[("upstream", "localhost:9901")],
+                "upstream",
+                &["the pod itself"],
+            ),
+            (
+                &[("upstream", "127.0.0.1:9901")],
+                "upstream",
+                &["the pod itself"],
+            ),
+            (
+                &[("upstream", "[::1]:9901")],
+                "upstream",
+                &["the pod itself"],
+            ),
+            (
+                &[("upstream", "[0:0:0:0:0:0:0:1]:9901")],
+                "upstream",
+                &["the pod itself"],
+            ),
+            (
+                &[("upstream", "[::ffff:169.254.169.254]:80")],
+                "upstream",
+                &["in its usual form"],
+            ),
+            (&[("upstream", "2852039166:80")], "upstream", &["HOST:PORT"]),
+            (
+                &[("upstream", "kubernetes.default:443")],
+                "upstream",
+                &["the Kubernetes API"],
+            ),
+            (
+                &[("upstream", "kubernetes.default.svc.cluster.local:443")],
+                "upstream",
+                &["the Kubernetes API"],
+            ),
+            (&[("upstream", "db:0")], "upstream", &["HOST:PORT"]),
+            (&[("upstream", "db\"}:1")], "upstream", &["HOST:PORT"]),
+            (
+                &[("upstream", "db:5432"), ("listen-port", "80")],
+                "listen-port",
+                &["from 1024 to 65535"],
+            ),
+            (
+                &[("upstream", "db:5432"), ("image", "evil")],
+                "image",
+                &["only by the administrator"],
+            ),
+            (
+                &[("upstream", "db:5432"), ("ca-secret", "../x")],
+                "ca-secret",
+                &["Secrets and ConfigMaps"],
+            ),
+        ],
+    );
 }
 
 /// Active as soon as the profile is more than a name.
 #[test]
 fn fluentd_refuses_paths_tags_and_text_that_its_configuration_could_run() {
     if !is_real("fluentd") {
-        assert!(matches!(ask(&annotated([("outrigger.dev/inject", "fluentd")])), Answer::Injected(_)));
+        assert!(matches!(
+            ask(&annotated([("outrigger.dev/inject", "fluentd")])),
+            Answer::Injected(_)
+        ));
         return;
     }
-    rows("fluentd", &[
-        (&[], "path", &["is required"]),
-        (&[("path", "/etc/**")], "path", &["an absolute path"]),
-        (&[("path", "/var/*")], "path", &["a wildcard may stand only below"]),
-        (&[("path", "/a/x\"#{`id`}\".log")], "path", &["given"]),
-        (&[("path", "/var/log/a.log"), ("tag", "**")], "tag", &["a tag of letters"]),
-        (&[("path", "/var/log/a.log"), ("tag", "#{`id`}")], "tag", &["a tag of letters"]),
-        (&[("path", "/var/log/a.log"), ("tag", "a\n@include http://evil/x")], "tag", &["U+000A"]),
-        (&[("path", "/var/log/a.log"), ("time-key", "\"#{`id`}\"")], "time-key", &["matches"]),
-        (&[("path", "/var/log/a.log"), ("enable-ruby", "true")], "enable-ruby", &["no such parameter"]),
-        (&[("path", "/var/log/a.log"), ("output-uri", "http://a/</match><source>"), ("output", "http")], "output-uri", &["given"]),
-        (&[("path", "/var/log/a.log"), ("output-host", "169.254.169.254"), ("output", "forward")], "output-host", &["this pod or node"]),
-        (&[("path", "/var/log/a.log"), ("output-path", "/etc/cron.d/x"), ("output", "file")], "output-path", &["/etc belongs to the system"]),
-        (&[("path", "/var/log/a.log"), ("parser", "regexp"), ("parser-expression", "(?<a>\n)")], "parser-expression", &["U+000A"]),
-        (&[("path", "/var/log/a.log"), ("image", "evil")], "image", &["only by the administrator"]),
-        (&[("path", "/var/log/a.log"), ("flush-interval", "1s\\")], "flush-interval", &["matches"]),
-    ]);
+    rows(
+        "fluentd",
+        &[
+            (&[], "path", &["is required"]),
+            (&[("path", "/etc/**")], "path", &["an absolute path"]),
+            (
+                &[("path", "/var/*")],
+                "path",
+                &["a wildcard may stand only below"],
+            ),
+            (&[("path", "/a/x\"#{`id`}\".log")], "path", &["given"]),
+            (
+                &[("path", "/var/log/a.log"), ("tag", "**")],
+                "tag",
+                &["a tag of letters"],
+            ),
+            (
+                &[("path", "/var/log/a.log"), ("tag", "#{`id`}")],
+                "tag",
+                &["a tag of letters"],
+            ),
+            (
+                &[
+                    ("path", "/var/log/a.log"),
+                    ("tag", "a\n@include http://evil/x"),
+                ],
+                "tag",
+                &["U+000A"],
+            ),
+            (
+                &[("path", "/var/log/a.log"), ("time-key", "\"#{`id`}\"")],
+                "time-key",
+                &["matches"],
+            ),
+            (
+                &[("path", "/var/log/a.log"), ("enable-ruby", "true")],
+                "enable-ruby",
+                &["no such parameter"],
+            ),
+            (
+                &[
+                    ("path", "/var/log/a.log"),
+                    ("output-uri", "http://a/</match><source>"),
+                    ("output", "http"),
+                ],
+                "output-uri",
+                &["given"],
+            ),
+            (
+                &[
+                    ("path", "/var/log/a.log"),
+                    ("output-host", "169.254.169.254"),
+                    ("output", "forward"),
+                ],
+                "output-host",
+                &["this pod or node"],
+            ),
+            (
+                &[
+                    ("path", "/var/log/a.log"),
+                    ("output-path", "/etc/cron.d/x"),
+                    ("output", "file"),
+                ],
+                "output-path",
+                &["/etc belongs to the system"],
+            ),
+            (
+                &[
+                    ("path", "/var/log/a.log"),
+                    ("parser", "regexp"),
+                    ("parser-expression", "(?<a>\n)"),
+                ],
+                "parser-expression",
+                &["U+000A"],
+            ),
+            (
+                &[("path", "/var/log/a.log"), ("image", "evil")],
+                "image",
+                &["only by the administrator"],
+            ),
+            (
+                &[("path", "/var/log/a.log"), ("flush-interval", "1s\\")],
+                "flush-interval",
+                &["matches"],
+            ),
+        ],
+    );
     // What begins like Ruby, a list or a tag of Fluentd's is text when it is read as JSON.
     for text in ["(?<a>\"#\\{`id`\\}\")", "[a](?<a>x)", "(?<a>!fluent/s)\\\\"] {
         let pod = ask(&annotated([
@@ -912,7 +1640,10 @@ fn fluentd_refuses_paths_tags_and_text_that_its_configuration_could_run() {
             .collect();
         let written = json!(text).to_string();
         let written = written.trim_matches('"');
-        let holders = files.iter().filter(|file| file.to_string().contains(written)).count();
+        let holders = files
+            .iter()
+            .filter(|file| file.to_string().contains(written))
+            .count();
         assert_eq!(holders, 1, "{text}: {annotations:?}");
     }
 }

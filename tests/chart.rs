@@ -37,7 +37,18 @@ fn names(folder: &str) -> Result<BTreeSet<String>> {
 
 /// Runs Helm on the chart, as if for a cluster of the oldest Kubernetes.
 fn run(helm: &Helm, arguments: &[&str]) -> Result<Finished> {
-    helm.run(&[arguments, &["--namespace", "outrigger-system", "--kube-version", KUBE_VERSION]].concat())
+    helm.run(
+        &[
+            arguments,
+            &[
+                "--namespace",
+                "outrigger-system",
+                "--kube-version",
+                KUBE_VERSION,
+            ],
+        ]
+        .concat(),
+    )
 }
 
 /// What one case comes to; `Err` says what is wrong with it.
@@ -62,10 +73,7 @@ fn check(helm: &Helm, case: &str, update: bool) -> Result<()> {
     let output = run(helm, &["template", "outrigger", CHART, "--values", &values])?;
     let stderr = &output.stderr;
     if refused {
-        ensure!(
-            output.code != 0,
-            "it should be refused, and is rendered"
-        );
+        ensure!(output.code != 0, "it should be refused, and is rendered");
         let error = read(&format!("{folder}/error.txt"))?;
         let mut lines = error
             .lines()
@@ -81,10 +89,7 @@ fn check(helm: &Helm, case: &str, update: bool) -> Result<()> {
         return Ok(());
     }
 
-    ensure!(
-        output.code == 0,
-        "helm template refuses it:\n{stderr}"
-    );
+    ensure!(output.code == 0, "helm template refuses it:\n{stderr}");
     let rendered = output.stdout;
     let lint = run(helm, &["lint", "--strict", CHART, "--values", &values])?;
     ensure!(
@@ -136,11 +141,7 @@ fn cases_render_or_are_refused_as_written() -> Result<()> {
 #[test]
 fn the_defaults_pass_lint() -> Result<()> {
     let output = run(&Helm::new()?, &["lint", "--strict", CHART])?;
-    ensure!(
-        output.code == 0,
-        "{}",
-        output.stdout
-    );
+    ensure!(output.code == 0, "{}", output.stdout);
     Ok(())
 }
 

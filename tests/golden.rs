@@ -12,7 +12,11 @@
 //! The library, the webhook's envelope and the command line must all come to the same. A file that no test
 //! reads fails, and so does a case without an outcome. `UPDATE_GOLDENS=1` writes the outcomes anew.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -48,19 +52,25 @@ fn root() -> PathBuf {
 }
 
 fn folders(path: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let mut found: Vec<PathBuf> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
     found.sort();
     found
 }
 
 fn yaml(path: &Path) -> Value {
-    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text =
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn strings(value: Option<&Value>) -> BTreeMap<String, String> {
-    value.map(|value| serde_json::from_value(value.clone()).unwrap()).unwrap_or_default()
+    value
+        .map(|value| serde_json::from_value(value.clone()).unwrap())
+        .unwrap_or_default()
 }
 
 impl Case {
@@ -74,28 +84,41 @@ impl Case {
                 path
             })
         };
-        let pod = yaml(&existing("pod.yaml").unwrap_or_else(|| panic!("{name}: there is no pod.yaml")));
+        let pod =
+            yaml(&existing("pod.yaml").unwrap_or_else(|| panic!("{name}: there is no pod.yaml")));
         let mut profiles = built_in.to_vec();
         let defaults = existing("defaults.yaml");
         let namespace = existing("namespace.yaml");
-        let sidecars =
-            if existing("container-mode").is_some() { SidecarMode::Container } else { SidecarMode::Native };
+        let sidecars = if existing("container-mode").is_some() {
+            SidecarMode::Container
+        } else {
+            SidecarMode::Native
+        };
         if folder.join("profiles").is_dir() {
-            let mut files: Vec<_> =
-                fs::read_dir(folder.join("profiles")).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut files: Vec<_> = fs::read_dir(folder.join("profiles"))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
             files.sort();
             for file in files {
                 let text = fs::read_to_string(&file).unwrap();
-                profiles.push(Arc::new(Profile::parse("file", &text).unwrap_or_else(|error| panic!("{name}: {error}"))));
+                profiles.push(Arc::new(
+                    Profile::parse("file", &text).unwrap_or_else(|error| panic!("{name}: {error}")),
+                ));
                 read.insert(file);
             }
         }
         let mut catalogue = Catalogue::new(profiles);
         if let Some(path) = defaults {
-            let defaults = Defaults::parse("defaults.yaml", &fs::read_to_string(path).unwrap()).unwrap();
+            let defaults =
+                Defaults::parse("defaults.yaml", &fs::read_to_string(path).unwrap()).unwrap();
             catalogue = catalogue.with_defaults("defaults.yaml", &defaults).unwrap();
         }
-        let mut snapshot = Snapshot { catalogue, sidecars, ..Snapshot::default() };
+        let mut snapshot = Snapshot {
+            catalogue,
+            sidecars,
+            ..Snapshot::default()
+        };
         if let Some(path) = namespace {
             let tree = yaml(&path);
             let metadata = &tree["metadata"];
@@ -103,13 +126,23 @@ impl Case {
                 labels: strings(metadata.get("labels")),
                 annotations: strings(metadata.get("annotations")),
             };
-            snapshot.namespaces.insert(metadata["name"].as_str().unwrap().to_owned(), facts);
+            snapshot
+                .namespaces
+                .insert(metadata["name"].as_str().unwrap().to_owned(), facts);
         }
-        Self { name, folder, pod, snapshot, read }
+        Self {
+            name,
+            folder,
+            pod,
+            snapshot,
+            read,
+        }
     }
 
     fn namespace(&self) -> &str {
-        self.pod["metadata"]["namespace"].as_str().unwrap_or("default")
+        self.pod["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or("default")
     }
 
     fn review(&self) -> Vec<u8> {
@@ -138,8 +171,15 @@ impl Case {
     /// What the command line makes of it.
     fn through_command_line(&self) -> (Answer, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
-        command.arg("inject").arg("-f").arg(self.folder.join("pod.yaml"));
-        for (flag, file) in [("--profiles", "profiles"), ("--defaults", "defaults.yaml"), ("--namespace-manifest", "namespace.yaml")] {
+        command
+            .arg("inject")
+            .arg("-f")
+            .arg(self.folder.join("pod.yaml"));
+        for (flag, file) in [
+            ("--profiles", "profiles"),
+            ("--defaults", "defaults.yaml"),
+            ("--namespace-manifest", "namespace.yaml"),
+        ] {
             let path = self.folder.join(file);
             if path.exists() {
                 command.arg(flag).arg(path);
@@ -153,17 +193,29 @@ impl Case {
         let stderr = String::from_utf8(output.stderr).unwrap();
         let warnings = stderr
             .lines()
-            .filter_map(|line| line.split_once(": warning: ").map(|(_, text)| text.to_owned()))
+            .filter_map(|line| {
+                line.split_once(": warning: ")
+                    .map(|(_, text)| text.to_owned())
+            })
             .collect();
         let answer = match output.status.code() {
             Some(0) => Answer {
-                pod: Some(serde_saphyr::from_str(&stdout).unwrap_or_else(|error| panic!("{}: {error}\n{stdout}", self.name))),
+                pod: Some(
+                    serde_saphyr::from_str(&stdout)
+                        .unwrap_or_else(|error| panic!("{}: {error}\n{stdout}", self.name)),
+                ),
                 denied: None,
                 warnings,
             },
             Some(1) => {
-                let start = stderr.find("outrigger: ").unwrap_or_else(|| panic!("{}: {stderr}", self.name));
-                Answer { pod: None, denied: Some(stderr[start..].trim_end().to_owned()), warnings: Vec::new() }
+                let start = stderr
+                    .find("outrigger: ")
+                    .unwrap_or_else(|| panic!("{}: {stderr}", self.name));
+                Answer {
+                    pod: None,
+                    denied: Some(stderr[start..].trim_end().to_owned()),
+                    warnings: Vec::new(),
+                }
             }
             code => panic!("{}: exit status {code:?}\n{stderr}", self.name),
         };
@@ -173,32 +225,57 @@ impl Case {
 
 fn answer_of(pod: &Value, review: &Value) -> Answer {
     let response = &review["response"];
-    let warnings = response.get("warnings").map(|list| serde_json::from_value(list.clone()).unwrap()).unwrap_or_default();
+    let warnings = response
+        .get("warnings")
+        .map(|list| serde_json::from_value(list.clone()).unwrap())
+        .unwrap_or_default();
     if response["allowed"] == false {
         let message = response["status"]["message"].as_str().unwrap().to_owned();
-        return Answer { pod: None, denied: Some(message), warnings: Vec::new() };
+        return Answer {
+            pod: None,
+            denied: Some(message),
+            warnings: Vec::new(),
+        };
     }
-    assert_eq!(response.get("patch").is_some(), response.get("patchType").is_some());
+    assert_eq!(
+        response.get("patch").is_some(),
+        response.get("patchType").is_some()
+    );
     let mut result = pod.clone();
     if let Some(patch) = response.get("patch") {
         let bytes = STANDARD.decode(patch.as_str().unwrap()).unwrap();
         let patch: json_patch::Patch = serde_json::from_slice(&bytes).unwrap();
         json_patch::patch(&mut result, &patch).unwrap();
     }
-    Answer { pod: Some(result), denied: None, warnings }
+    Answer {
+        pod: Some(result),
+        denied: None,
+        warnings,
+    }
 }
 
 /// The command line prints warnings in full; the API server's are cut to 120 bytes.
 fn cut(warnings: &[String]) -> Vec<String> {
-    warnings.iter().map(|text| text.chars().take(100).collect()).collect()
+    warnings
+        .iter()
+        .map(|text| text.chars().take(100).collect())
+        .collect()
 }
 
 fn cases() -> Vec<Case> {
     // Compiled anew by each test, and so with other hash seeds.
     let built_in = Catalogue::built_in().unwrap();
     let load = |folder| Case::load(folder, &built_in);
-    let cases: Vec<Case> = folders(&root()).iter().flat_map(|group| folders(group)).map(load).collect();
-    assert!(cases.len() >= 40, "only {} golden cases were found", cases.len());
+    let cases: Vec<Case> = folders(&root())
+        .iter()
+        .flat_map(|group| folders(group))
+        .map(load)
+        .collect();
+    assert!(
+        cases.len() >= 40,
+        "only {} golden cases were found",
+        cases.len()
+    );
     cases
 }
 
@@ -212,7 +289,10 @@ fn every_case_comes_out_as_expected_through_the_envelope_and_the_command_line() 
         if (&envelope.pod, &envelope.denied) != (&command_line.pod, &command_line.denied)
             || cut(&envelope.warnings) != cut(&command_line.warnings)
         {
-            failures.push(format!("{}: the doors differ:\n{envelope:#?}\n{command_line:#?}", case.name));
+            failures.push(format!(
+                "{}: the doors differ:\n{envelope:#?}\n{command_line:#?}",
+                case.name
+            ));
             continue;
         }
         let mut outcome = |file: &str, now: Option<String>| {
@@ -225,19 +305,35 @@ fn every_case_comes_out_as_expected_through_the_envelope_and_the_command_line() 
                     None => drop(fs::remove_file(&path)),
                 }
             } else if before != now {
-                failures.push(format!("{}: {file} is stale; UPDATE_GOLDENS=1 writes it anew:\n{now:?}", case.name));
+                failures.push(format!(
+                    "{}: {file} is stale; UPDATE_GOLDENS=1 writes it anew:\n{now:?}",
+                    case.name
+                ));
             }
         };
         outcome("expected.yaml", command_line.pod.is_some().then_some(text));
-        outcome("denied.txt", command_line.denied.clone().map(|message| format!("{message}\n")));
+        outcome(
+            "denied.txt",
+            command_line
+                .denied
+                .clone()
+                .map(|message| format!("{message}\n")),
+        );
         let warnings = command_line.warnings.join("\n");
-        outcome("warnings.txt", (!warnings.is_empty()).then(|| format!("{warnings}\n")));
+        outcome(
+            "warnings.txt",
+            (!warnings.is_empty()).then(|| format!("{warnings}\n")),
+        );
 
         let mut files = Vec::new();
         walk(&case.folder, &mut files);
         for file in files {
             if !case.read.contains(&file) {
-                failures.push(format!("{}: {} is read by no test", case.name, file.display()));
+                failures.push(format!(
+                    "{}: {} is read by no test",
+                    case.name,
+                    file.display()
+                ));
             }
         }
     }
@@ -247,20 +343,30 @@ fn every_case_comes_out_as_expected_through_the_envelope_and_the_command_line() 
 fn walk(path: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { walk(&path, files) } else { files.push(path) }
+        if path.is_dir() {
+            walk(&path, files)
+        } else {
+            files.push(path)
+        }
     }
 }
 
 #[test]
 fn a_second_run_on_every_result_changes_nothing() {
     for mut case in cases() {
-        let Some(pod) = case.through_envelope().pod else { continue };
+        let Some(pod) = case.through_envelope().pod else {
+            continue;
+        };
         case.pod = pod.clone();
         let again = case.through_envelope();
         assert_eq!(again.pod.as_ref(), Some(&pod), "{}", case.name);
         let reviewed = admission::review(&case.review(), &case.snapshot).unwrap();
         let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
-        assert!(answer["response"].get("patch").is_none(), "{}: {answer}", case.name);
+        assert!(
+            answer["response"].get("patch").is_none(),
+            "{}: {answer}",
+            case.name
+        );
     }
 }
 
@@ -269,7 +375,17 @@ fn the_same_review_gives_the_same_bytes() {
     for (case, anew) in cases().into_iter().zip(cases()) {
         let review = case.review();
         let first = admission::review(&review, &case.snapshot).unwrap();
-        assert_eq!(admission::review(&review, &case.snapshot).unwrap(), first, "{}", case.name);
-        assert_eq!(admission::review(&review, &anew.snapshot).unwrap(), first, "{}", case.name);
+        assert_eq!(
+            admission::review(&review, &case.snapshot).unwrap(),
+            first,
+            "{}",
+            case.name
+        );
+        assert_eq!(
+            admission::review(&review, &anew.snapshot).unwrap(),
+            first,
+            "{}",
+            case.name
+        );
     }
 }

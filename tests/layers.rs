@@ -1,15 +1,38 @@
 //! The core stays pure: what `inject` and `profile` may import.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of this crate that carry bytes to the core, and crates that do I/O, tell time or roll dice.
 const FORBIDDEN: &[&str] = &[
-    "crate::server", "crate::cli", "crate::manifest", "crate::certificate", "crate::wait", "crate::cluster",
-    "tokio", "hyper", "axum", "kube::", "rustls", "reqwest", "rand::", "std::fs", "std::env", "std::process",
-    "std::time", "SystemTime", "Instant", "std::net::Tcp", "std::net::Udp", "anyhow",
+    "crate::server",
+    "crate::cli",
+    "crate::manifest",
+    "crate::certificate",
+    "crate::wait",
+    "crate::cluster",
+    "tokio",
+    "hyper",
+    "axum",
+    "kube::",
+    "rustls",
+    "reqwest",
+    "rand::",
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::time",
+    "SystemTime",
+    "Instant",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "anyhow",
 ];
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {
@@ -26,7 +49,11 @@ fn sources(path: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn the_core_imports_no_runtime_no_client_no_clock_and_no_file() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = vec![src.join("inject.rs"), src.join("profile.rs"), src.join("admission.rs")];
+    let mut files = vec![
+        src.join("inject.rs"),
+        src.join("profile.rs"),
+        src.join("admission.rs"),
+    ];
     sources(&src.join("inject"), &mut files);
     sources(&src.join("profile"), &mut files);
     assert!(files.len() > 20, "{files:?}");

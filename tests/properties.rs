@@ -5,7 +5,11 @@
 //! was written; the json-patch crate must come to the same. What the pod that comes out must be is checked
 //! here anew, and not by the checker of the program.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -66,7 +70,13 @@ impl Node {
         match text.as_bytes()[0] {
             b'{' => {
                 let members: Members = serde_json::from_str(text).unwrap();
-                Self::Object(members.0.into_iter().map(|(key, raw)| (key, Self::parse(raw.get()))).collect())
+                Self::Object(
+                    members
+                        .0
+                        .into_iter()
+                        .map(|(key, raw)| (key, Self::parse(raw.get())))
+                        .collect(),
+                )
             }
             b'[' => {
                 let items: Vec<Box<RawValue>> = serde_json::from_str(text).unwrap();
@@ -82,7 +92,9 @@ impl Node {
             Self::Scalar(text) => text.clone(),
             Self::List(items) => format!("[{}]", join(items.iter().map(Self::text).collect())),
             Self::Object(members) => {
-                let members = members.iter().map(|(key, node)| format!("{}:{}", json!(key), node.text()));
+                let members = members
+                    .iter()
+                    .map(|(key, node)| format!("{}:{}", json!(key), node.text()));
                 format!("{{{}}}", join(members.collect()))
             }
         }
@@ -93,7 +105,12 @@ impl Node {
         match self {
             Self::Scalar(text) => serde_json::from_str(text).unwrap_or(Value::Null),
             Self::List(items) => items.iter().map(Self::value).collect(),
-            Self::Object(members) => Value::Object(members.iter().map(|(key, node)| (key.clone(), node.value())).collect()),
+            Self::Object(members) => Value::Object(
+                members
+                    .iter()
+                    .map(|(key, node)| (key.clone(), node.value()))
+                    .collect(),
+            ),
         }
     }
 
@@ -103,14 +120,20 @@ impl Node {
 
     fn get(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Object(members) => members.iter().find(|(known, _)| known == key).map(|(_, node)| node),
+            Self::Object(members) => members
+                .iter()
+                .find(|(known, _)| known == key)
+                .map(|(_, node)| node),
             _ => None,
         }
     }
 
     fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
         match self {
-            Self::Object(members) => members.iter_mut().find(|(known, _)| known == key).map(|(_, node)| node),
+            Self::Object(members) => members
+                .iter_mut()
+                .find(|(known, _)| known == key)
+                .map(|(_, node)| node),
             _ => None,
         }
     }
@@ -145,22 +168,30 @@ impl Node {
     }
 
     fn name(&self) -> String {
-        self.get("name").map(|node| node.value().as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+        self.get("name")
+            .map(|node| node.value().as_str().unwrap_or_default().to_owned())
+            .unwrap_or_default()
     }
 
     /// RFC 6902 `add`, strictly: the parent exists, an index is at most the length, and nothing that is there
     /// is replaced but `null` and our own status.
     fn add(&mut self, path: &str, value: Self) -> Result<(), String> {
-        let (parent, last) = path.rsplit_once('/').ok_or_else(|| format!("{path:?} points at the whole"))?;
+        let (parent, last) = path
+            .rsplit_once('/')
+            .ok_or_else(|| format!("{path:?} points at the whole"))?;
         let unescape = |token: &str| token.replace("~1", "/").replace("~0", "~");
         let mut node = self;
         for token in parent.split('/').skip(1) {
             let token = unescape(token);
             node = match node {
-                Self::Object(_) => node.get_mut(&token).ok_or_else(|| format!("{path}: there is no {token}"))?,
+                Self::Object(_) => node
+                    .get_mut(&token)
+                    .ok_or_else(|| format!("{path}: there is no {token}"))?,
                 Self::List(items) => {
                     let at = index(&token)?;
-                    items.get_mut(at).ok_or_else(|| format!("{path}: there is no item {at}"))?
+                    items
+                        .get_mut(at)
+                        .ok_or_else(|| format!("{path}: there is no item {at}"))?
                 }
                 Self::Scalar(_) => return Err(format!("{path}: {token} is inside of a scalar")),
             };
@@ -187,9 +218,15 @@ impl Node {
 
     fn apply(&mut self, patch: &str) -> Result<usize, String> {
         let operations = Self::parse(patch);
-        let Self::List(operations) = operations else { return Err("the patch is no list".to_owned()) };
+        let Self::List(operations) = operations else {
+            return Err("the patch is no list".to_owned());
+        };
         for operation in &operations {
-            let text = |key: &str| operation.get(key).and_then(|node| node.value().as_str().map(str::to_owned));
+            let text = |key: &str| {
+                operation
+                    .get(key)
+                    .and_then(|node| node.value().as_str().map(str::to_owned))
+            };
             if text("op").as_deref() != Some("add") {
                 return Err(format!("not an add: {}", operation.text()));
             }
@@ -220,7 +257,10 @@ impl Node {
                 let mut rest = theirs.iter();
                 for (index, node) in mine.iter().enumerate() {
                     if !rest.any(|found| node.survives_in(found, path).is_ok()) {
-                        return Err(format!("{path}[{index}] is gone, changed or moved: {}", node.text()));
+                        return Err(format!(
+                            "{path}[{index}] is gone, changed or moved: {}",
+                            node.text()
+                        ));
                     }
                 }
                 Ok(())
@@ -231,8 +271,14 @@ impl Node {
 }
 
 fn index(token: &str) -> Result<usize, String> {
-    let plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
-    token.parse().ok().filter(|_| plain).ok_or_else(|| format!("{token:?} is no index"))
+    let plain = !token.is_empty()
+        && token.bytes().all(|byte| byte.is_ascii_digit())
+        && (token == "0" || !token.starts_with('0'));
+    token
+        .parse()
+        .ok()
+        .filter(|_| plain)
+        .ok_or_else(|| format!("{token:?} is no index"))
 }
 
 #[test]
@@ -242,16 +288,43 @@ fn the_applier_is_strict() {
         let mut tree = start.clone();
         tree.add(path, Node::parse("7")).map(|()| tree.text())
     };
-    assert_eq!(run("/a/-"), Ok(r#"{"a":[1,2,7],"b":{"c/d":null},"n":1.0}"#.to_owned()));
-    assert_eq!(run("/a/0"), Ok(r#"{"a":[7,1,2],"b":{"c/d":null},"n":1.0}"#.to_owned()));
-    assert_eq!(run("/b/c~1d"), Ok(r#"{"a":[1,2],"b":{"c/d":7},"n":1.0}"#.to_owned()));
-    for bad in ["/a/3", "/a/01", "/a/+1", "/a", "/n", "/x/y", "/n/x", "", "/a/-/x"] {
+    assert_eq!(
+        run("/a/-"),
+        Ok(r#"{"a":[1,2,7],"b":{"c/d":null},"n":1.0}"#.to_owned())
+    );
+    assert_eq!(
+        run("/a/0"),
+        Ok(r#"{"a":[7,1,2],"b":{"c/d":null},"n":1.0}"#.to_owned())
+    );
+    assert_eq!(
+        run("/b/c~1d"),
+        Ok(r#"{"a":[1,2],"b":{"c/d":7},"n":1.0}"#.to_owned())
+    );
+    for bad in [
+        "/a/3", "/a/01", "/a/+1", "/a", "/n", "/x/y", "/n/x", "", "/a/-/x",
+    ] {
         assert!(run(bad).is_err(), "{bad}");
     }
-    assert!(Node::parse("1.0").survives_in(&Node::parse("1"), "").is_err());
-    assert!(Node::parse(r#"{"a":1,"b":2}"#).survives_in(&Node::parse(r#"{"b":2,"a":1}"#), "").is_err());
-    assert!(Node::parse("[1,2]").survives_in(&Node::parse("[2,1]"), "").is_err());
-    assert!(Node::parse("[1,2]").survives_in(&Node::parse("[0,1,3,2]"), "").is_ok());
+    assert!(
+        Node::parse("1.0")
+            .survives_in(&Node::parse("1"), "")
+            .is_err()
+    );
+    assert!(
+        Node::parse(r#"{"a":1,"b":2}"#)
+            .survives_in(&Node::parse(r#"{"b":2,"a":1}"#), "")
+            .is_err()
+    );
+    assert!(
+        Node::parse("[1,2]")
+            .survives_in(&Node::parse("[2,1]"), "")
+            .is_err()
+    );
+    assert!(
+        Node::parse("[1,2]")
+            .survives_in(&Node::parse("[0,1,3,2]"), "")
+            .is_ok()
+    );
 }
 
 // ---------------------------------------------------------------- the pod that comes out
@@ -265,7 +338,9 @@ fn check(before: &Value, after: &Value) -> Result<(), String> {
     let old_volumes: BTreeSet<String> = list(before, "volumes").iter().map(name).collect();
     let label = |text: &str| {
         (1..=63).contains(&text.len())
-            && text.chars().all(|part| part.is_ascii_lowercase() || part.is_ascii_digit() || part == '-')
+            && text
+                .chars()
+                .all(|part| part.is_ascii_lowercase() || part.is_ascii_digit() || part == '-')
             && !text.starts_with('-')
             && !text.ends_with('-')
     };
@@ -290,13 +365,18 @@ fn check(before: &Value, after: &Value) -> Result<(), String> {
             let number = port["containerPort"].as_u64().unwrap_or(0);
             let other = ports.insert((number, protocol), name(&container));
             if let Some(other) = other.filter(|other| *other != name(&container))
-                && (!old.contains(&other) || !old.contains(&name(&container))) {
-                    return Err(format!("rule 2: port {number} of {other} and {}", name(&container)));
-                }
+                && (!old.contains(&other) || !old.contains(&name(&container)))
+            {
+                return Err(format!(
+                    "rule 2: port {number} of {other} and {}",
+                    name(&container)
+                ));
+            }
             if let Some(name) = port["name"].as_str()
-                && (name.len() > 15 || !names.insert(name.to_owned())) {
-                    return Err(format!("rule 2: the port name {name:?}"));
-                }
+                && (name.len() > 15 || !names.insert(name.to_owned()))
+            {
+                return Err(format!("rule 2: the port name {name:?}"));
+            }
         }
     }
     // 3 and 11
@@ -309,7 +389,10 @@ fn check(before: &Value, after: &Value) -> Result<(), String> {
             if name(&volume).starts_with("kube-api-access-") || !label(&name(&volume)) {
                 return Err(format!("rule 3: the volume name {:?}", name(&volume)));
             }
-            if volume.get("emptyDir").is_some_and(|empty| empty.get("sizeLimit").is_none()) {
+            if volume
+                .get("emptyDir")
+                .is_some_and(|empty| empty.get("sizeLimit").is_none())
+            {
                 return Err(format!("rule 11: {:?} has no limit", name(&volume)));
             }
         }
@@ -326,12 +409,18 @@ fn check(before: &Value, after: &Value) -> Result<(), String> {
                 return Err(format!("rule 3: subPath {sub_path}"));
             }
             if !volumes.contains(mount["name"].as_str().unwrap_or_default()) {
-                return Err(format!("rule 3: {mount} of {} mounts no volume", name(&container)));
+                return Err(format!(
+                    "rule 3: {mount} of {} mounts no volume",
+                    name(&container)
+                ));
             }
         }
         // 13
         if !old.contains(&name(&container)) {
-            let key = format!("container.apparmor.security.beta.kubernetes.io/{}", name(&container));
+            let key = format!(
+                "container.apparmor.security.beta.kubernetes.io/{}",
+                name(&container)
+            );
             if after["metadata"]["annotations"].get(&key).is_some() {
                 return Err(format!("rule 13: {key}"));
             }
@@ -339,10 +428,20 @@ fn check(before: &Value, after: &Value) -> Result<(), String> {
     }
     // 15
     let mut size = 0;
-    for (key, value) in after["metadata"]["annotations"].as_object().into_iter().flatten() {
+    for (key, value) in after["metadata"]["annotations"]
+        .as_object()
+        .into_iter()
+        .flatten()
+    {
         size += key.len() + value.as_str().unwrap_or_default().len();
         let ours = before["metadata"]["annotations"].get(key).is_none();
-        if ours && key.split_once('/').map_or(key.as_str(), |(_, name)| name).len() > 63 {
+        if ours
+            && key
+                .split_once('/')
+                .map_or(key.as_str(), |(_, name)| name)
+                .len()
+                > 63
+        {
             return Err(format!("rule 15: the key {key}"));
         }
     }
@@ -377,12 +476,21 @@ fn fail<T>(result: Result<T, String>, context: &str) -> Tested<T> {
 fn reviewed(pod: &Node, snapshot: &Snapshot) -> Tested<(Reviewed, Option<Node>)> {
     let text = pod.text();
     let body = envelope(&text);
-    let reviewed = admission::review(&body, snapshot).map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
-    let again = admission::review(&body, snapshot).map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let reviewed = admission::review(&body, snapshot)
+        .map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
+    let again = admission::review(&body, snapshot)
+        .map_err(|error| TestCaseError::fail(error.to_string()))?;
     prop_assert_eq!(&reviewed, &again, "not deterministic");
     let patch = patch_of(&reviewed);
-    prop_assert_eq!(patch.is_some(), reviewed.summary.outcome == "injected", "{:?}", reviewed.summary);
-    let Some(patch) = patch else { return Ok((reviewed, None)) };
+    prop_assert_eq!(
+        patch.is_some(),
+        reviewed.summary.outcome == "injected",
+        "{:?}",
+        reviewed.summary
+    );
+    let Some(patch) = patch else {
+        return Ok((reviewed, None));
+    };
     let context = format!("pod {text}\npatch {patch}");
     let mut result = pod.clone();
     let operations = fail(result.apply(&patch), &context)?;
@@ -392,7 +500,8 @@ fn reviewed(pod: &Node, snapshot: &Snapshot) -> Tested<(Reviewed, Option<Node>)>
     // The crate cannot hold every number that JSON can.
     if let Ok(mut value) = serde_json::from_str::<Value>(&text) {
         let patch: json_patch::Patch = serde_json::from_str(&patch).unwrap();
-        json_patch::patch(&mut value, &patch).map_err(|error| TestCaseError::fail(format!("{error}\n{context}")))?;
+        json_patch::patch(&mut value, &patch)
+            .map_err(|error| TestCaseError::fail(format!("{error}\n{context}")))?;
         prop_assert_eq!(&value, &result.value(), "the json-patch crate differs");
     }
     Ok((reviewed, Some(result)))
@@ -400,8 +509,21 @@ fn reviewed(pod: &Node, snapshot: &Snapshot) -> Tested<(Reviewed, Option<Node>)>
 
 fn unchanged(pod: &Node, snapshot: &Snapshot, what: &str) -> Tested<()> {
     let (answer, result) = reviewed(pod, snapshot)?;
-    prop_assert!(result.is_none(), "{}: patched again\n{}\n{:?}", what, pod.text(), patch_of(&answer));
-    prop_assert_eq!(answer.summary.outcome, "skipped", "{}: {:?}\n{}", what, answer.summary.message, pod.text());
+    prop_assert!(
+        result.is_none(),
+        "{}: patched again\n{}\n{:?}",
+        what,
+        pod.text(),
+        patch_of(&answer)
+    );
+    prop_assert_eq!(
+        answer.summary.outcome,
+        "skipped",
+        "{}: {:?}\n{}",
+        what,
+        answer.summary.message,
+        pod.text()
+    );
     Ok(())
 }
 
@@ -412,7 +534,10 @@ fn edits(pod: &Node, ours: &BTreeSet<String>) -> Vec<(&'static str, Node)> {
         let spec = edited.get_mut("spec").unwrap();
         for list in ["initContainers", "containers"] {
             if let Some(Node::List(items)) = spec.get_mut(list) {
-                items.iter_mut().filter(|item| ours.contains(&item.name())).for_each(edit);
+                items
+                    .iter_mut()
+                    .filter(|item| ours.contains(&item.name()))
+                    .for_each(edit);
             }
         }
         edited
@@ -421,7 +546,12 @@ fn edits(pod: &Node, ours: &BTreeSet<String>) -> Vec<(&'static str, Node)> {
         let mut edited = pod.clone();
         let items = edited.get_mut("spec").unwrap().list_mut(list);
         let at = at(items.len());
-        items.insert(at, Node::parse(r#"{"name":"from-another","image":"mesh:1","ports":[{"containerPort":15090}]}"#));
+        items.insert(
+            at,
+            Node::parse(
+                r#"{"name":"from-another","image":"mesh:1","ports":[{"containerPort":15090}]}"#,
+            ),
+        );
         edited
     };
     let volume = || {
@@ -429,27 +559,70 @@ fn edits(pod: &Node, ours: &BTreeSet<String>) -> Vec<(&'static str, Node)> {
             let mount = r#"{"name":"kube-api-access-x","mountPath":"/var/run/secrets/kubernetes.io/serviceaccount","readOnly":true}"#;
             container.list_mut("volumeMounts").push(Node::parse(mount));
         });
-        edited.get_mut("spec").unwrap().list_mut("volumes").insert(0, Node::parse(r#"{"name":"kube-api-access-x"}"#));
+        edited
+            .get_mut("spec")
+            .unwrap()
+            .list_mut("volumes")
+            .insert(0, Node::parse(r#"{"name":"kube-api-access-x"}"#));
         edited
     };
     vec![
-        ("the registry of our images is rewritten", each(&|container| container.set("image", Node::parse("\"mirror.example.com/x:1\"")))),
+        (
+            "the registry of our images is rewritten",
+            each(&|container| container.set("image", Node::parse("\"mirror.example.com/x:1\""))),
+        ),
         ("a token is mounted into ours", volume()),
-        ("a variable is added to ours", each(&|container| container.list_mut("env").insert(0, Node::parse(r#"{"name":"CA","value":"x"}"#)))),
-        ("resources are set on ours", each(&|container| container.set("resources", Node::parse(r#"{"limits":{"cpu":"3"}}"#)))),
-        ("a security context is set on ours", each(&|container| container.set("securityContext", Node::parse(r#"{"privileged":false}"#)))),
-        ("defaults are filled in", each(&|container| container.set("terminationMessagePath", Node::parse("\"/dev/termination-log\"")))),
-        ("a container is appended", lists("containers", |length| length)),
+        (
+            "a variable is added to ours",
+            each(&|container| {
+                container
+                    .list_mut("env")
+                    .insert(0, Node::parse(r#"{"name":"CA","value":"x"}"#))
+            }),
+        ),
+        (
+            "resources are set on ours",
+            each(&|container| container.set("resources", Node::parse(r#"{"limits":{"cpu":"3"}}"#))),
+        ),
+        (
+            "a security context is set on ours",
+            each(&|container| {
+                container.set("securityContext", Node::parse(r#"{"privileged":false}"#))
+            }),
+        ),
+        (
+            "defaults are filled in",
+            each(&|container| {
+                container.set(
+                    "terminationMessagePath",
+                    Node::parse("\"/dev/termination-log\""),
+                )
+            }),
+        ),
+        (
+            "a container is appended",
+            lists("containers", |length| length),
+        ),
         ("a container is prepended", lists("containers", |_| 0)),
-        ("an init container is prepended", lists("initContainers", |_| 0)),
-        ("an init container is inserted", lists("initContainers", |length| length / 2)),
+        (
+            "an init container is prepended",
+            lists("initContainers", |_| 0),
+        ),
+        (
+            "an init container is inserted",
+            lists("initContainers", |length| length / 2),
+        ),
     ]
 }
 
 fn our_names(before: &Node, after: &Node) -> BTreeSet<String> {
     let names = |pod: &Node| -> BTreeSet<String> {
         let spec = pod.get("spec").unwrap();
-        spec.items("initContainers").iter().chain(spec.items("containers")).map(Node::name).collect()
+        spec.items("initContainers")
+            .iter()
+            .chain(spec.items("containers"))
+            .map(Node::name)
+            .collect()
     };
     names(after).difference(&names(before)).cloned().collect()
 }
@@ -459,19 +632,57 @@ fn our_names(before: &Node, after: &Node) -> BTreeSet<String> {
 /// Values that a field newer than this program may have.
 fn odd() -> BoxedStrategy<String> {
     let fixed = [
-        "18446744073709551616", "1e999", "1.0", "-0.0", "1E+2", "0.10", "123456789012345678901234567890", "null", "true", "[]", "{}",
-        r#""""#, r#""\u00e9\/\ud83d\ude00""#, r#""é😀 \" \\ ${params.x} {{ }}""#, r#"{"z":1,"a":[null,{"b":1.50}],"":2}"#, r#"[1,[2,[3,[4.0]]],"x"]"#,
+        "18446744073709551616",
+        "1e999",
+        "1.0",
+        "-0.0",
+        "1E+2",
+        "0.10",
+        "123456789012345678901234567890",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        r#""""#,
+        r#""\u00e9\/\ud83d\ude00""#,
+        r#""é😀 \" \\ ${params.x} {{ }}""#,
+        r#"{"z":1,"a":[null,{"b":1.50}],"":2}"#,
+        r#"[1,[2,[3,[4.0]]],"x"]"#,
     ];
-    let mut choices: Vec<BoxedStrategy<String>> = fixed.iter().map(|text| Just((*text).to_owned()).boxed()).collect();
-    choices.push((1_usize..60).prop_map(|depth| format!("{}1.0{}", "[{\"a\":".repeat(depth), "}]".repeat(depth))).boxed());
-    choices.push(any::<String>().prop_map(|text| json!(text).to_string()).boxed());
-    choices.push(any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(|number| format!("{number:e}")).boxed());
+    let mut choices: Vec<BoxedStrategy<String>> = fixed
+        .iter()
+        .map(|text| Just((*text).to_owned()).boxed())
+        .collect();
+    choices.push(
+        (1_usize..60)
+            .prop_map(|depth| format!("{}1.0{}", "[{\"a\":".repeat(depth), "}]".repeat(depth)))
+            .boxed(),
+    );
+    choices.push(
+        any::<String>()
+            .prop_map(|text| json!(text).to_string())
+            .boxed(),
+    );
+    choices.push(
+        any::<f64>()
+            .prop_filter("finite", |number| number.is_finite())
+            .prop_map(|number| format!("{number:e}"))
+            .boxed(),
+    );
     Union::new(choices).boxed()
 }
 
 fn strange_key() -> impl Strategy<Value = String> {
-    prop_oneof![Just("newField"), Just("ünïcode"), Just("a/b~c~1"), Just("x y"), Just("0"), Just("-"), Just("schedulingGates")]
-        .prop_map(|key| json!(key).to_string())
+    prop_oneof![
+        Just("newField"),
+        Just("ünïcode"),
+        Just("a/b~c~1"),
+        Just("x y"),
+        Just("0"),
+        Just("-"),
+        Just("schedulingGates")
+    ]
+    .prop_map(|key| json!(key).to_string())
 }
 
 type Part = BoxedStrategy<Option<String>>;
@@ -497,7 +708,11 @@ fn object(parts: Vec<Part>) -> BoxedStrategy<String> {
     (parts, strange, space)
         .prop_map(|(parts, strange, space)| {
             let mut members: Vec<String> = parts.into_iter().flatten().collect();
-            members.extend(strange.into_iter().map(|(key, value)| format!("{key}:{space}{value}")));
+            members.extend(
+                strange
+                    .into_iter()
+                    .map(|(key, value)| format!("{key}:{space}{value}")),
+            );
             (members, space)
         })
         .prop_flat_map(|(members, space)| (Just(members).prop_shuffle(), Just(space)))
@@ -505,7 +720,10 @@ fn object(parts: Vec<Part>) -> BoxedStrategy<String> {
         .boxed()
 }
 
-fn list(most: usize, item: impl Fn(usize) -> BoxedStrategy<String> + 'static) -> BoxedStrategy<String> {
+fn list(
+    most: usize,
+    item: impl Fn(usize) -> BoxedStrategy<String> + 'static,
+) -> BoxedStrategy<String> {
     (0..=most)
         .prop_flat_map(move |count| (0..count).map(&item).collect::<Vec<_>>())
         .prop_map(|items| format!("[{}]", items.join(",")))
@@ -518,18 +736,36 @@ fn env(index: usize) -> BoxedStrategy<String> {
         Just("\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"metadata.name\"}}".to_owned()),
         Just("\"value\":null".to_owned()),
     ];
-    value.prop_flat_map(move |value| object(vec![sure("name", format!("\"E{index}\"")), Just(Some(value)).boxed()])).boxed()
+    value
+        .prop_flat_map(move |value| {
+            object(vec![
+                sure("name", format!("\"E{index}\"")),
+                Just(Some(value)).boxed(),
+            ])
+        })
+        .boxed()
 }
 
 fn mount(index: usize) -> BoxedStrategy<String> {
     let path = match index {
-        0 => prop_oneof![Just("/data"), Just("/data/app"), Just("/data/app/"), Just("/data/app/logs"), Just("/m0"), Just("/")].boxed(),
+        0 => prop_oneof![
+            Just("/data"),
+            Just("/data/app"),
+            Just("/data/app/"),
+            Just("/data/app/logs"),
+            Just("/m0"),
+            Just("/")
+        ]
+        .boxed(),
         1 => Just("/m1").boxed(),
         _ => Just("/m2/").boxed(),
     };
     (path, any::<bool>())
         .prop_flat_map(move |(path, sub)| {
-            let mut parts = vec![sure("name", format!("\"v{index}\"")), sure("mountPath", json!(path).to_string())];
+            let mut parts = vec![
+                sure("name", format!("\"v{index}\"")),
+                sure("mountPath", json!(path).to_string()),
+            ];
             parts.extend(sub.then(|| sure("subPath", "\"a/b\"")));
             object(parts)
         })
@@ -537,16 +773,37 @@ fn mount(index: usize) -> BoxedStrategy<String> {
 }
 
 fn container(prefix: &'static str, index: usize) -> BoxedStrategy<String> {
-    let port = move |port: usize| object(vec![sure("containerPort", format!("{}", 100 * (index + 1) + port + usize::from(prefix == "i") * 5000))]);
+    let port = move |port: usize| {
+        object(vec![sure(
+            "containerPort",
+            format!(
+                "{}",
+                100 * (index + 1) + port + usize::from(prefix == "i") * 5000
+            ),
+        )])
+    };
     object(vec![
         sure("name", format!("\"{prefix}{index}\"")),
-        maybe("image", Just("\"registry.example.com/app:1\"".to_owned()).boxed()),
+        maybe(
+            "image",
+            Just("\"registry.example.com/app:1\"".to_owned()).boxed(),
+        ),
         maybe("command", Just("[\"a\",\"$(E0)\"]".to_owned()).boxed()),
         maybe("env", list(if index == 0 { 30 } else { 3 }, env)),
         maybe("volumeMounts", list(3, mount)),
         maybe("ports", list(2, port)),
-        maybe("resources", Just("{\"requests\":{\"cpu\":0.5,\"memory\":\"1Gi\"},\"limits\":{\"cpu\":1}}".to_owned()).boxed()),
-        if prefix == "i" { maybe("restartPolicy", Just("\"Always\"".to_owned()).boxed()) } else { Just(None).boxed() },
+        maybe(
+            "resources",
+            Just(
+                "{\"requests\":{\"cpu\":0.5,\"memory\":\"1Gi\"},\"limits\":{\"cpu\":1}}".to_owned(),
+            )
+            .boxed(),
+        ),
+        if prefix == "i" {
+            maybe("restartPolicy", Just("\"Always\"".to_owned()).boxed())
+        } else {
+            Just(None).boxed()
+        },
     ])
 }
 
@@ -555,15 +812,31 @@ fn volume(index: usize) -> BoxedStrategy<String> {
         Just("\"emptyDir\":{}"),
         Just("\"emptyDir\":{\"sizeLimit\":\"1Gi\"}"),
         Just("\"hostPath\":{\"path\":\"/var\"}"),
-        Just("\"projected\":{\"sources\":[{\"serviceAccountToken\":{\"expirationSeconds\":3607}}],\"defaultMode\":420}"),
+        Just(
+            "\"projected\":{\"sources\":[{\"serviceAccountToken\":{\"expirationSeconds\":3607}}],\"defaultMode\":420}"
+        ),
         Just("\"persistentVolumeClaim\":{\"claimName\":\"c\"}"),
         Just("\"fromTheFuture\":{\"x\":1.0}"),
     ];
-    kind.prop_flat_map(move |kind| object(vec![sure("name", format!("\"v{index}\"")), Just(Some(kind.to_owned())).boxed()])).boxed()
+    kind.prop_flat_map(move |kind| {
+        object(vec![
+            sure("name", format!("\"v{index}\"")),
+            Just(Some(kind.to_owned())).boxed(),
+        ])
+    })
+    .boxed()
 }
 
 fn pairs(fixed: Vec<(String, String)>) -> BoxedStrategy<String> {
-    let keys = prop_oneof![Just("app"), Just("a/b"), Just("a~b"), Just("example.com/x~1y"), Just(""), Just("ключ"), Just("q\"\\")];
+    let keys = prop_oneof![
+        Just("app"),
+        Just("a/b"),
+        Just("a~b"),
+        Just("example.com/x~1y"),
+        Just(""),
+        Just("ключ"),
+        Just("q\"\\")
+    ];
     proptest::collection::btree_map(keys, any::<String>(), 0..4)
         .prop_flat_map(move |others| {
             let members: Vec<String> = others
@@ -581,7 +854,9 @@ fn pairs(fixed: Vec<(String, String)>) -> BoxedStrategy<String> {
 /// A pod that asks for these instances.
 fn pod(inject: &str) -> BoxedStrategy<String> {
     // Three volumes are always there, so that mounts have something to mount.
-    let volumes = (3_usize..6).prop_flat_map(|count| (0..count).map(volume).collect::<Vec<_>>()).prop_map(|items| format!("[{}]", items.join(",")));
+    let volumes = (3_usize..6)
+        .prop_flat_map(|count| (0..count).map(volume).collect::<Vec<_>>())
+        .prop_map(|items| format!("[{}]", items.join(",")));
     let spec = object(vec![
         maybe("initContainers", list(3, |index| container("i", index))),
         prop_oneof![
@@ -596,9 +871,23 @@ fn pod(inject: &str) -> BoxedStrategy<String> {
         maybe("restartPolicy", prop_oneof![Just("\"Always\"".to_owned()), Just("\"Never\"".to_owned())].boxed()),
         maybe("tolerations", Just("[{\"operator\":\"Exists\",\"tolerationSeconds\":300}]".to_owned()).boxed()),
     ]);
-    let annotations = pairs(vec![("outrigger.dev/inject".to_owned(), inject.to_owned())]).prop_map(|text| Some(format!("\"annotations\":{text}"))).boxed();
-    let metadata = object(vec![annotations, maybe("labels", pairs(Vec::new())), maybe("generateName", Just("\"web-\"".to_owned()).boxed())]);
-    (metadata, spec).prop_flat_map(|(metadata, spec)| object(vec![sure("metadata", metadata), sure("spec", spec), maybe("kind", Just("\"Pod\"".to_owned()).boxed())])).boxed()
+    let annotations = pairs(vec![("outrigger.dev/inject".to_owned(), inject.to_owned())])
+        .prop_map(|text| Some(format!("\"annotations\":{text}")))
+        .boxed();
+    let metadata = object(vec![
+        annotations,
+        maybe("labels", pairs(Vec::new())),
+        maybe("generateName", Just("\"web-\"".to_owned()).boxed()),
+    ]);
+    (metadata, spec)
+        .prop_flat_map(|(metadata, spec)| {
+            object(vec![
+                sure("metadata", metadata),
+                sure("spec", spec),
+                maybe("kind", Just("\"Pod\"".to_owned()).boxed()),
+            ])
+        })
+        .boxed()
 }
 
 // ---------------------------------------------------------------- generated profiles
@@ -632,9 +921,33 @@ fn shape() -> impl Strategy<Value = Shape> {
         1_usize..4,
         prop_oneof![3 => Just(SidecarMode::Native), 1 => Just(SidecarMode::Container)],
     )
-        .prop_map(|(init, containers, volumes, files, shares, env, mounts, pod, port, instances, mode)| Shape {
-            init, containers, volumes, files, shares, env, mounts, pod, port, instances, mode,
-        })
+        .prop_map(
+            |(
+                init,
+                containers,
+                volumes,
+                files,
+                shares,
+                env,
+                mounts,
+                pod,
+                port,
+                instances,
+                mode,
+            )| Shape {
+                init,
+                containers,
+                volumes,
+                files,
+                shares,
+                env,
+                mounts,
+                pod,
+                port,
+                instances,
+                mode,
+            },
+        )
 }
 
 impl Shape {
@@ -659,7 +972,8 @@ impl Shape {
                     json["restartPolicy"] = json!("Always");
                 }
                 if self.port && index == 0 {
-                    json["ports"] = json!([{"name": "p", "containerPort": "${9000 + size(instance)}"}]);
+                    json["ports"] =
+                        json!([{"name": "p", "containerPort": "${9000 + size(instance)}"}]);
                 }
                 let position = match position {
                     1 => "first".to_owned(),
@@ -674,14 +988,25 @@ impl Shape {
             })
             .collect();
         let mut spec = json!({"summary": "A profile of a test.", "initContainers": init});
-        spec["containers"] = (0..self.containers).map(|index| container(format!("${{instance}}-c{index}"))).collect();
+        spec["containers"] = (0..self.containers)
+            .map(|index| container(format!("${{instance}}-c{index}")))
+            .collect();
         spec["volumes"] = (0..self.volumes)
             .map(|index| match index {
                 0 => json!({"name": "${instance}-v0", "emptyDir": {"sizeLimit": "1Mi"}}),
                 _ => json!({"name": format!("${{instance}}-v{index}"), "secret": {"secretName": "s"}}),
             })
             .collect();
-        spec["files"] = Value::Object((0..self.files).map(|index| (format!("f{index}.json"), json!({"at": "${instance}", "n": index}))).collect());
+        spec["files"] = Value::Object(
+            (0..self.files)
+                .map(|index| {
+                    (
+                        format!("f{index}.json"),
+                        json!({"at": "${instance}", "n": index}),
+                    )
+                })
+                .collect(),
+        );
         spec["shares"] = (0..self.shares)
             .zip(["/data/app/logs", "/srv/x"])
             .map(|(index, path)| json!({"name": format!("s{index}"), "path": path, "sizeLimit": "1Gi", "readOnly": index == 0}))
@@ -691,18 +1016,29 @@ impl Shape {
             env.push(json!({"name": "OURS_${instance}", "value": "${instance} 1.0"}));
         }
         if self.env & 2 != 0 {
-            env.push(json!({"name": "COMMON", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}));
+            env.push(
+                json!({"name": "COMMON", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}),
+            );
         }
         spec["application"] = json!({"env": env});
         if self.mounts > 0 && self.volumes > 0 {
-            spec["application"]["volumeMounts"] = json!([{"name": "${instance}-v0", "mountPath": "/given/${instance}"}]);
+            spec["application"]["volumeMounts"] =
+                json!([{"name": "${instance}-v0", "mountPath": "/given/${instance}"}]);
         }
         let mut pod = json!({});
         for (bit, key, value) in [
             (1_u8, "labels", json!({"example.com/ours": "yes"})),
             (2, "annotations", json!({"example.com/ours": "yes"})),
-            (4, "imagePullSecrets", json!([{"name": "ours"}, {"name": "own"}])),
-            (8, "hostAliases", json!([{"ip": "10.0.0.9", "hostnames": ["x"]}])),
+            (
+                4,
+                "imagePullSecrets",
+                json!([{"name": "ours"}, {"name": "own"}]),
+            ),
+            (
+                8,
+                "hostAliases",
+                json!([{"ip": "10.0.0.9", "hostnames": ["x"]}]),
+            ),
         ] {
             if self.pod & bit != 0 {
                 pod[key] = value;
@@ -729,24 +1065,43 @@ impl Shape {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let profile = Profile::parse("test", &self.profile().to_string()).unwrap_or_else(|error| panic!("{error}"));
-        Snapshot { catalogue: Catalogue::new([Arc::new(profile)]), sidecars: self.mode, ..Snapshot::default() }
+        let profile = Profile::parse("test", &self.profile().to_string())
+            .unwrap_or_else(|error| panic!("{error}"));
+        Snapshot {
+            catalogue: Catalogue::new([Arc::new(profile)]),
+            sidecars: self.mode,
+            ..Snapshot::default()
+        }
     }
 
     /// Each thing of ours is there exactly once, in its list.
     fn once(&self, before: &Value, after: &Value) -> Tested<()> {
         let count = |list: &str, name: &str| {
-            after["spec"][list].as_array().into_iter().flatten().filter(|item| item["name"] == name).count()
+            after["spec"][list]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|item| item["name"] == name)
+                .count()
         };
         let length = |pod: &Value, list: &str| pod["spec"][list].as_array().map_or(0, Vec::len);
         let (mut init, mut containers) = (0, 0);
         for instance in self.instances() {
             for (index, (native, _)) in self.init.iter().enumerate() {
                 let ordinary = *native && self.mode == SidecarMode::Container;
-                let (list, other) = if ordinary { ("containers", "initContainers") } else { ("initContainers", "containers") };
+                let (list, other) = if ordinary {
+                    ("containers", "initContainers")
+                } else {
+                    ("initContainers", "containers")
+                };
                 *(if ordinary { &mut containers } else { &mut init }) += 1;
                 let name = format!("{instance}-i{index}");
-                prop_assert_eq!((count(list, &name), count(other, &name)), (1, 0), "{}", name);
+                prop_assert_eq!(
+                    (count(list, &name), count(other, &name)),
+                    (1, 0),
+                    "{}",
+                    name
+                );
             }
             for index in 0..self.containers {
                 containers += 1;
@@ -755,31 +1110,85 @@ impl Shape {
             for index in 0..self.volumes {
                 prop_assert_eq!(count("volumes", &format!("{instance}-v{index}")), 1);
             }
-            prop_assert_eq!(count("volumes", &format!("{instance}-files")), usize::from(self.files > 0));
+            prop_assert_eq!(
+                count("volumes", &format!("{instance}-files")),
+                usize::from(self.files > 0)
+            );
             for index in 0..self.files {
                 let key = format!("files.outrigger.dev/{instance}.f{index}.json");
-                let content: Value = serde_json::from_str(after["metadata"]["annotations"][&key].as_str().unwrap()).unwrap();
+                let content: Value =
+                    serde_json::from_str(after["metadata"]["annotations"][&key].as_str().unwrap())
+                        .unwrap();
                 prop_assert_eq!(content, json!({"at": instance, "n": index}));
             }
             for container in 0..length(before, "containers") {
                 let container = &after["spec"]["containers"][container];
-                let env = |name: &str| container["env"].as_array().into_iter().flatten().filter(|item| item["name"] == name).count();
-                prop_assert_eq!(env(&format!("OURS_{instance}")), usize::from(self.env & 1 != 0), "{}", container);
-                prop_assert_eq!(env("COMMON"), usize::from(self.env & 2 != 0), "{}", container);
+                let env = |name: &str| {
+                    container["env"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter(|item| item["name"] == name)
+                        .count()
+                };
+                prop_assert_eq!(
+                    env(&format!("OURS_{instance}")),
+                    usize::from(self.env & 1 != 0),
+                    "{}",
+                    container
+                );
+                prop_assert_eq!(
+                    env("COMMON"),
+                    usize::from(self.env & 2 != 0),
+                    "{}",
+                    container
+                );
                 let path = format!("/given/{instance}");
-                let given = container["volumeMounts"].as_array().into_iter().flatten().filter(|item| item["mountPath"] == path.as_str()).count();
+                let given = container["volumeMounts"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|item| item["mountPath"] == path.as_str())
+                    .count();
                 prop_assert_eq!(given, usize::from(self.mounts > 0 && self.volumes > 0));
             }
         }
-        prop_assert_eq!(length(after, "initContainers"), length(before, "initContainers") + init);
-        prop_assert_eq!(length(after, "containers"), length(before, "containers") + containers);
+        prop_assert_eq!(
+            length(after, "initContainers"),
+            length(before, "initContainers") + init
+        );
+        prop_assert_eq!(
+            length(after, "containers"),
+            length(before, "containers") + containers
+        );
         let ours = |list: &str, key: &str, value: &str| {
-            after["spec"][list].as_array().into_iter().flatten().filter(|item| item[key] == value).count()
+            after["spec"][list]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|item| item[key] == value)
+                .count()
         };
-        prop_assert!(ours("hostAliases", "ip", "10.0.0.9") <= 1 && (self.pod & 8 == 0) == (ours("hostAliases", "ip", "10.0.0.9") == 0));
-        prop_assert!(ours("imagePullSecrets", "name", "ours") <= 1 && ours("imagePullSecrets", "name", "own") <= 1);
-        let status: Value = serde_json::from_str(after["metadata"]["annotations"]["outrigger.dev/status"].as_str().unwrap()).unwrap();
-        let recorded: Vec<&str> = status["instances"].as_array().unwrap().iter().map(|record| record["instance"].as_str().unwrap()).collect();
+        prop_assert!(
+            ours("hostAliases", "ip", "10.0.0.9") <= 1
+                && (self.pod & 8 == 0) == (ours("hostAliases", "ip", "10.0.0.9") == 0)
+        );
+        prop_assert!(
+            ours("imagePullSecrets", "name", "ours") <= 1
+                && ours("imagePullSecrets", "name", "own") <= 1
+        );
+        let status: Value = serde_json::from_str(
+            after["metadata"]["annotations"]["outrigger.dev/status"]
+                .as_str()
+                .unwrap(),
+        )
+        .unwrap();
+        let recorded: Vec<&str> = status["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|record| record["instance"].as_str().unwrap())
+            .collect();
         prop_assert_eq!(recorded, self.instances());
         Ok(())
     }
@@ -799,7 +1208,12 @@ fn holds((shape, text): (Shape, String)) -> Tested<bool> {
     let (answer, result) = reviewed(&pod, &snapshot)?;
     let Some(result) = result else {
         prop_assert_eq!(answer.summary.outcome, "denied");
-        prop_assert!(answer.summary.message.is_some_and(|message| message.len() > 20));
+        prop_assert!(
+            answer
+                .summary
+                .message
+                .is_some_and(|message| message.len() > 20)
+        );
         return Ok(false);
     };
     shape.once(&pod.value(), &result.value())?;
@@ -823,7 +1237,11 @@ fn holds((shape, text): (Shape, String)) -> Tested<bool> {
 #[test]
 fn every_injection_adds_each_part_once_and_changes_nothing_else() {
     const CASES: u32 = 192;
-    let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: CASES,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     let counter = std::cell::Cell::new(0_u32);
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let result = runner.run(&injection(), |case| {
@@ -834,21 +1252,30 @@ fn every_injection_adds_each_part_once_and_changes_nothing_else() {
     if let Err(error) = result {
         panic!("{error}");
     }
-    assert!(injected > CASES / 3, "only {injected} of {CASES} cases were injected: the generator tests nothing");
+    assert!(
+        injected > CASES / 3,
+        "only {injected} of {CASES} cases were injected: the generator tests nothing"
+    );
 }
 
 // ---------------------------------------------------------------- regressions
 
 fn pod_with(inject: &str, spec: &str) -> Node {
-    Node::parse(&format!(r#"{{"metadata":{{"annotations":{{"outrigger.dev/inject":"{inject}"}}}},"spec":{spec}}}"#))
+    Node::parse(&format!(
+        r#"{{"metadata":{{"annotations":{{"outrigger.dev/inject":"{inject}"}}}},"spec":{spec}}}"#
+    ))
 }
 
 fn only(body: &Value) -> Snapshot {
     let mut spec = body.clone();
     spec["summary"] = json!("A profile of a test.");
     let document = json!({"apiVersion": "outrigger.dev/v1alpha1", "kind": "SidecarProfile", "metadata": {"name": "t"}, "spec": spec});
-    let profile = Profile::parse("test", &document.to_string()).unwrap_or_else(|error| panic!("{error}"));
-    Snapshot { catalogue: Catalogue::new([Arc::new(profile)]), ..Snapshot::default() }
+    let profile =
+        Profile::parse("test", &document.to_string()).unwrap_or_else(|error| panic!("{error}"));
+    Snapshot {
+        catalogue: Catalogue::new([Arc::new(profile)]),
+        ..Snapshot::default()
+    }
 }
 
 /// Each of these was patched again on every run: a profile without containers, volumes and files left no part
@@ -872,7 +1299,10 @@ fn a_profile_without_parts_is_not_injected_twice() {
         let result = reviewed(&pod, &snapshot).unwrap().1.unwrap();
         unchanged(&result, &snapshot, &body.to_string()).unwrap();
         // The API server fills in defaults before it asks again.
-        let defaulted = result.text().replace(r#""fieldPath":"status.podIP""#, r#""apiVersion":"v1","fieldPath":"status.podIP""#);
+        let defaulted = result.text().replace(
+            r#""fieldPath":"status.podIP""#,
+            r#""apiVersion":"v1","fieldPath":"status.podIP""#,
+        );
         unchanged(&Node::parse(&defaulted), &snapshot, &body.to_string()).unwrap();
     }
 }
@@ -881,10 +1311,15 @@ fn a_profile_without_parts_is_not_injected_twice() {
 #[test]
 fn the_default_container_that_a_profile_names_stays() {
     let container = json!({"name": "c", "image": "i", "resources": {}});
-    let snapshot = only(&json!({"containers": [container], "pod": {"annotations": {"kubectl.kubernetes.io/default-container": "c"}}}));
+    let snapshot = only(
+        &json!({"containers": [container], "pod": {"annotations": {"kubectl.kubernetes.io/default-container": "c"}}}),
+    );
     let pod = pod_with("t", r#"{"containers":[{"name":"web"}]}"#);
     let result = reviewed(&pod, &snapshot).unwrap().1.unwrap().value();
-    assert_eq!(result["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"], "c");
+    assert_eq!(
+        result["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"],
+        "c"
+    );
 }
 
 /// Two instances of one profile gave the pod the same alias twice.
@@ -893,30 +1328,52 @@ fn a_host_alias_of_two_instances_is_added_once() {
     let snapshot = only(&json!({"pod": {"hostAliases": [{"ip": "10.0.0.9", "hostnames": ["x"]}]}}));
     let pod = pod_with("t,b=t", r#"{"containers":[{"name":"web"}]}"#);
     let result = reviewed(&pod, &snapshot).unwrap().1.unwrap().value();
-    assert_eq!(result["spec"]["hostAliases"], json!([{"ip": "10.0.0.9", "hostnames": ["x"]}]));
+    assert_eq!(
+        result["spec"]["hostAliases"],
+        json!([{"ip": "10.0.0.9", "hostnames": ["x"]}])
+    );
 }
 
 // ---------------------------------------------------------------- recorded reviews
 
 fn recorded() -> Vec<(String, Node)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reviews");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|ext| ext == "json")).collect();
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ext| ext == "json"))
+        .collect();
     files.sort();
     let reviews: Vec<_> = files
         .iter()
         .map(|path| {
             let review = Node::parse(&fs::read_to_string(path).unwrap());
-            (path.file_name().unwrap().to_string_lossy().into_owned(), review.get("request").unwrap().get("object").unwrap().clone())
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                review
+                    .get("request")
+                    .unwrap()
+                    .get("object")
+                    .unwrap()
+                    .clone(),
+            )
         })
         .collect();
-    assert!(reviews.len() >= 10, "only {} recorded reviews", reviews.len());
+    assert!(
+        reviews.len() >= 10,
+        "only {} recorded reviews",
+        reviews.len()
+    );
     reviews
 }
 
 fn built_in(namespace: Option<Namespace>, sidecars: SidecarMode) -> Snapshot {
     Snapshot {
         catalogue: Catalogue::new(Catalogue::built_in().unwrap()),
-        namespaces: namespace.into_iter().map(|facts| ("shop".to_owned(), facts)).collect(),
+        namespaces: namespace
+            .into_iter()
+            .map(|facts| ("shop".to_owned(), facts))
+            .collect(),
         sidecars,
     }
 }
@@ -927,25 +1384,51 @@ const WISHES: [(&str, &str); 3] = [
     ("second.outrigger.dev/certificate", "self-signed"),
 ];
 /// The second instance's ports, and where it listens.
-const PORTS: [(&str, &str); 4] = [("listen-port", "18443"), ("admin-port", "19901"), ("stats-port", "19902"), ("health-port", "19903")];
+const PORTS: [(&str, &str); 4] = [
+    ("listen-port", "18443"),
+    ("admin-port", "19901"),
+    ("stats-port", "19902"),
+    ("health-port", "19903"),
+];
 
 fn wishes() -> Vec<(String, String)> {
     WISHES
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .chain(PORTS.iter().map(|(key, value)| (format!("second.outrigger.dev/{key}"), (*value).to_owned())))
+        .chain(
+            PORTS
+                .iter()
+                .map(|(key, value)| (format!("second.outrigger.dev/{key}"), (*value).to_owned())),
+        )
         .collect()
 }
 
 fn injected_once(name: &str, pod: &Node, snapshot: &Snapshot) {
-    let (answer, result) = reviewed(pod, snapshot).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let (answer, result) =
+        reviewed(pod, snapshot).unwrap_or_else(|error| panic!("{name}: {error}"));
     let result = result.unwrap_or_else(|| panic!("{name}: {:?}", answer.summary));
     let value = result.value();
-    let count = |list: &str, wanted: &str| value["spec"][list].as_array().into_iter().flatten().filter(|item| item["name"] == wanted).count();
+    let count = |list: &str, wanted: &str| {
+        value["spec"][list]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|item| item["name"] == wanted)
+            .count()
+    };
     for wanted in ["envoy-tls", "second", "second-certificate"] {
-        assert_eq!(count("initContainers", wanted) + count("containers", wanted), 1, "{name}: {wanted}");
+        assert_eq!(
+            count("initContainers", wanted) + count("containers", wanted),
+            1,
+            "{name}: {wanted}"
+        );
     }
-    for wanted in ["envoy-tls-files", "second-files", "envoy-tls-certificate", "second-certificate"] {
+    for wanted in [
+        "envoy-tls-files",
+        "second-files",
+        "envoy-tls-certificate",
+        "second-certificate",
+    ] {
         assert_eq!(count("volumes", wanted), 1, "{name}: {wanted}");
     }
     unchanged(&result, snapshot, name).unwrap();
@@ -962,7 +1445,10 @@ fn recorded_reviews_keep_every_byte_and_get_each_part_once() {
             metadata.set("annotations", Node::Object(Vec::new()));
         }
         for (key, value) in wishes() {
-            metadata.get_mut("annotations").unwrap().set(&key, Node::Scalar(json!(value).to_string()));
+            metadata
+                .get_mut("annotations")
+                .unwrap()
+                .set(&key, Node::Scalar(json!(value).to_string()));
         }
         injected_once(&name, &pod, &built_in(None, SidecarMode::Native));
     }

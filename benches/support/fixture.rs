@@ -1,6 +1,9 @@
 //! The reviews that are measured.
 
-#![expect(clippy::panic, reason = "a benchmark without its reviews has nothing to measure")]
+#![expect(
+    clippy::panic,
+    reason = "a benchmark without its reviews has nothing to measure"
+)]
 
 use outrigger::admission::Snapshot;
 use outrigger::profile::Catalogue;
@@ -9,12 +12,18 @@ use serde_json::{Value, json};
 /// The built-in profiles.
 pub(crate) fn snapshot() -> Snapshot {
     let profiles = Catalogue::built_in().unwrap_or_else(|error| panic!("{error}"));
-    Snapshot { catalogue: Catalogue::new(profiles), ..Snapshot::default() }
+    Snapshot {
+        catalogue: Catalogue::new(profiles),
+        ..Snapshot::default()
+    }
 }
 
 /// Reviews by name: a recorded one that asks for nothing, for one profile, for two, and pods with many variables.
 pub(crate) fn reviews() -> Vec<(String, Vec<u8>)> {
-    let tls = [("outrigger.dev/inject", "envoy-tls"), ("envoy-tls.outrigger.dev/secret", "web-tls")];
+    let tls = [
+        ("outrigger.dev/inject", "envoy-tls"),
+        ("envoy-tls.outrigger.dev/secret", "web-tls"),
+    ];
     let both = [
         ("outrigger.dev/inject", "envoy-tls, fluentd"),
         ("envoy-tls.outrigger.dev/secret", "web-tls"),
@@ -36,14 +45,17 @@ pub(crate) fn reviews() -> Vec<(String, Vec<u8>)> {
 
 fn review(annotations: &[(&str, &str)], variables: usize) -> Vec<u8> {
     let recorded = include_str!("../../tests/reviews/005-CREATE-pods-s05-volumes.json");
-    let mut review: Value = serde_json::from_str(recorded).unwrap_or_else(|error| panic!("{error}"));
+    let mut review: Value =
+        serde_json::from_str(recorded).unwrap_or_else(|error| panic!("{error}"));
     let object = &mut review["request"]["object"];
     for (key, value) in annotations {
         object["metadata"]["annotations"][*key] = json!(value);
     }
     let container = &mut object["spec"]["containers"][0];
     if let Some(env) = container["env"].as_array_mut() {
-        env.extend((0..variables).map(|index| json!({"name": format!("VARIABLE_{index}"), "value": format!("value {index}")})));
+        env.extend((0..variables).map(
+            |index| json!({"name": format!("VARIABLE_{index}"), "value": format!("value {index}")}),
+        ));
     }
     serde_json::to_vec(&review).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -40,8 +40,17 @@ impl CertificateCommand {
     /// # Errors
     /// A name that is none, or a folder that cannot be written to.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        let Action::SelfSigned { directory, dns_name, ip, days } = &self.action;
-        let subject = Subject { dns_names: dns_name.clone(), addresses: ip.clone(), days: *days };
+        let Action::SelfSigned {
+            directory,
+            dns_name,
+            ip,
+            days,
+        } = &self.action;
+        let subject = Subject {
+            dns_names: dns_name.clone(),
+            addresses: ip.clone(),
+            days: *days,
+        };
         CertificatePair::self_signed(&subject)?.write(directory)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -43,7 +43,11 @@ impl ExplainCommand {
                 denied |= decided.denied.is_some();
                 match self.output {
                     Output::Tree => {
-                        write!(out, "{}", tree::of(&title(&workload), &decided.explanation).draw())?;
+                        write!(
+                            out,
+                            "{}",
+                            tree::of(&title(&workload), &decided.explanation).draw()
+                        )?;
                     }
                     Output::Json => {
                         let mut explained = json!({
@@ -52,9 +56,10 @@ impl ExplainCommand {
                             "namespace": workload.namespace,
                             "name": workload.name,
                         });
-                        if let (Some(object), Json::Object(reasons)) =
-                            (explained.as_object_mut(), serde_json::to_value(&decided.explanation)?)
-                        {
+                        if let (Some(object), Json::Object(reasons)) = (
+                            explained.as_object_mut(),
+                            serde_json::to_value(&decided.explanation)?,
+                        ) {
                             object.extend(reasons);
                         }
                         all.push(explained);
@@ -65,6 +70,10 @@ impl ExplainCommand {
         if self.output == Output::Json {
             writeln!(out, "{:#}", Json::Array(all))?;
         }
-        Ok(if denied { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(if denied {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 }

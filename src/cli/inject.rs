@@ -88,9 +88,15 @@ impl Input {
         let mut snapshot = self.catalogue.snapshot(self.native_sidecars)?;
         let named = manifest::read_all(&self.namespace_manifest, &mut stdin)?;
         for (name, metadata) in named.iter().chain(&streams).flat_map(Stream::namespaces) {
-            snapshot.namespaces.insert(name.to_owned(), namespace_facts(name, metadata)?);
+            snapshot
+                .namespaces
+                .insert(name.to_owned(), namespace_facts(name, metadata)?);
         }
-        Ok(Manifests { streams, snapshot, namespace: self.namespace.clone() })
+        Ok(Manifests {
+            streams,
+            snapshot,
+            namespace: self.namespace.clone(),
+        })
     }
 }
 
@@ -98,11 +104,15 @@ fn namespace_facts(name: &str, metadata: &Json) -> anyhow::Result<Namespace> {
     let strings = |field: &str| -> anyhow::Result<BTreeMap<String, String>> {
         match metadata.get(field) {
             None | Some(Json::Null) => Ok(BTreeMap::new()),
-            Some(value) => serde_json::from_value(value.clone())
-                .with_context(|| format!("the {field} of the namespace {name:?} are no map of strings")),
+            Some(value) => serde_json::from_value(value.clone()).with_context(|| {
+                format!("the {field} of the namespace {name:?} are no map of strings")
+            }),
         }
     };
-    Ok(Namespace { labels: strings("labels")?, annotations: strings("annotations")? })
+    Ok(Namespace {
+        labels: strings("labels")?,
+        annotations: strings("annotations")?,
+    })
 }
 
 impl Manifests {
@@ -113,8 +123,13 @@ impl Manifests {
     pub fn decide(&self, stream: &Stream, workload: &Workload) -> anyhow::Result<Decided> {
         let template = stream.template(workload);
         let bytes = serde_json::to_vec(template)?;
-        let pod = Pod::parse(&bytes)
-            .with_context(|| format!("{}: {}: the pod template cannot be read", stream.source, title(workload)))?;
+        let pod = Pod::parse(&bytes).with_context(|| {
+            format!(
+                "{}: {}: the pod template cannot be read",
+                stream.source,
+                title(workload)
+            )
+        })?;
         let namespace = workload.namespace.as_deref().unwrap_or(&self.namespace);
         let object = || template.clone();
         let outcome = inject::inject(
@@ -138,9 +153,21 @@ impl Decided {
     fn of(outcome: &Outcome<'_>) -> Self {
         let explanation = Explanation::of(outcome);
         match &outcome.verdict {
-            Verdict::Injected(patch) => Self { explanation, patch: Some(patch.to_json()), denied: None },
-            Verdict::Denied(problems) => Self { explanation, patch: None, denied: Some(problem::message(problems)) },
-            Verdict::Skipped(_) => Self { explanation, patch: None, denied: None },
+            Verdict::Injected(patch) => Self {
+                explanation,
+                patch: Some(patch.to_json()),
+                denied: None,
+            },
+            Verdict::Denied(problems) => Self {
+                explanation,
+                patch: None,
+                denied: Some(problem::message(problems)),
+            },
+            Verdict::Skipped(_) => Self {
+                explanation,
+                patch: None,
+                denied: None,
+            },
         }
     }
 }
@@ -178,7 +205,9 @@ impl InjectCommand {
                 }
                 let Some(patch) = decided.patch else { continue };
                 let parsed: json_patch::Patch = serde_json::from_str(&patch)?;
-                stream.apply(&workload, &parsed).with_context(|| title.clone())?;
+                stream
+                    .apply(&workload, &parsed)
+                    .with_context(|| title.clone())?;
                 patches.push(described(stream, &workload, &patch)?);
             }
         }
@@ -237,7 +266,11 @@ fn print_json(streams: &[Stream], out: &mut dyn Write) -> anyhow::Result<()> {
     let values: Vec<&Json> = streams.iter().flat_map(Stream::values).collect();
     match values.as_slice() {
         [only] => writeln!(out, "{only:#}")?,
-        several => writeln!(out, "{:#}", json!({"apiVersion": "v1", "kind": "List", "items": several}))?,
+        several => writeln!(
+            out,
+            "{:#}",
+            json!({"apiVersion": "v1", "kind": "List", "items": several})
+        )?,
     }
     Ok(())
 }
@@ -248,7 +281,13 @@ fn print_diff(streams: &[Stream], out: &mut dyn Write) -> anyhow::Result<()> {
         if before != after {
             let name = Path::new(&stream.source).display().to_string();
             let diff = TextDiff::from_lines(&before, &after);
-            write!(out, "{}", diff.unified_diff().context_radius(3).header(&name, &format!("{name} (injected)")))?;
+            write!(
+                out,
+                "{}",
+                diff.unified_diff()
+                    .context_radius(3)
+                    .header(&name, &format!("{name} (injected)"))
+            )?;
         }
     }
     Ok(())

@@ -55,9 +55,14 @@ impl CatalogueOptions {
             let text = read(&path, "--profiles")?;
             let (good, bad) = Profile::parse_all(&path.display().to_string(), &text);
             for profile in good.into_iter().map(Arc::new) {
-                let before = profiles.iter().find(|known| known.name == profile.name && known.source != "built-in");
+                let before = profiles
+                    .iter()
+                    .find(|known| known.name == profile.name && known.source != "built-in");
                 if let Some(before) = before {
-                    refused.push(format!("{}: the profile {:?} stands in {} already", profile.source, profile.name, before.source));
+                    refused.push(format!(
+                        "{}: the profile {:?} stands in {} already",
+                        profile.source, profile.name, before.source
+                    ));
                 }
                 profiles.push(profile);
             }
@@ -65,7 +70,9 @@ impl CatalogueOptions {
         }
         anyhow::ensure!(refused.is_empty(), "{}", refused.join("\n"));
         let catalogue = Catalogue::new(profiles);
-        let Some(path) = &self.defaults else { return Ok(catalogue) };
+        let Some(path) = &self.defaults else {
+            return Ok(catalogue);
+        };
         let source = path.display().to_string();
         let defaults = Defaults::parse(&source, &read(path, "--defaults")?)?;
         Ok(catalogue.with_defaults(&source, &defaults)?)
@@ -76,7 +83,11 @@ impl CatalogueOptions {
     /// # Errors
     /// As [`CatalogueOptions::load`].
     pub fn snapshot(&self, sidecars: NativeSidecars) -> anyhow::Result<Snapshot> {
-        Ok(Snapshot { catalogue: self.load()?, sidecars: sidecars.into(), ..Snapshot::default() })
+        Ok(Snapshot {
+            catalogue: self.load()?,
+            sidecars: sidecars.into(),
+            ..Snapshot::default()
+        })
     }
 }
 
@@ -95,13 +106,20 @@ pub fn profile_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             files.push(path.clone());
             continue;
         }
-        let listing = fs::read_dir(path).with_context(|| format!("--profiles {}: cannot be listed", path.display()))?;
+        let listing = fs::read_dir(path)
+            .with_context(|| format!("--profiles {}: cannot be listed", path.display()))?;
         let mut found = Vec::new();
         for entry in listing {
-            let entry = entry.with_context(|| format!("--profiles {}: cannot be listed", path.display()))?.path();
-            let yaml = entry.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+            let entry = entry
+                .with_context(|| format!("--profiles {}: cannot be listed", path.display()))?
+                .path();
+            let yaml = entry.extension().is_some_and(|extension| {
+                extension == "yaml" || extension == "yml" || extension == "json"
+            });
             // A mounted ConfigMap holds hidden folders beside its files.
-            let hidden = entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            let hidden = entry
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             if yaml && !hidden && entry.is_file() {
                 found.push(entry);
             }

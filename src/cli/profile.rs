@@ -51,7 +51,11 @@ impl ProfileCommand {
     pub fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         match &self.action {
             Action::List { catalogue } => list(catalogue, out),
-            Action::Show { name, yaml, catalogue } => show(name, *yaml, catalogue, out),
+            Action::Show {
+                name,
+                yaml,
+                catalogue,
+            } => show(name, *yaml, catalogue, out),
             Action::Check { paths } => check(paths, out),
         }
     }
@@ -60,18 +64,34 @@ impl ProfileCommand {
 fn list(options: &CatalogueOptions, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let catalogue = options.load()?;
     let width = catalogue.names().map(str::len).max().unwrap_or(0).max(4);
-    writeln!(out, "{:width$}  {:12}  {:10}  SUMMARY", "NAME", "REVISION", "SOURCE")?;
+    writeln!(
+        out,
+        "{:width$}  {:12}  {:10}  SUMMARY",
+        "NAME", "REVISION", "SOURCE"
+    )?;
     for entry in catalogue.iter() {
         let profile = &entry.profile;
-        writeln!(out, "{:width$}  {:12}  {:10}  {}", profile.name, profile.revision, profile.source, profile.summary)?;
+        writeln!(
+            out,
+            "{:width$}  {:12}  {:10}  {}",
+            profile.name, profile.revision, profile.source, profile.summary
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(name: &str, yaml: bool, options: &CatalogueOptions, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+fn show(
+    name: &str,
+    yaml: bool,
+    options: &CatalogueOptions,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
     let catalogue = options.load()?;
     let Some(entry) = catalogue.get(name) else {
-        anyhow::bail!("there is no profile {name:?}{}", hint(name, catalogue.names()));
+        anyhow::bail!(
+            "there is no profile {name:?}{}",
+            hint(name, catalogue.names())
+        );
     };
     if yaml {
         out.write_all(entry.profile.text.as_bytes())?;
@@ -82,11 +102,19 @@ fn show(name: &str, yaml: bool, options: &CatalogueOptions, out: &mut dyn Write)
 }
 
 fn describe(profile: &Profile, out: &mut dyn Write) -> anyhow::Result<()> {
-    writeln!(out, "{} ({}, revision {})\n\n{}", profile.name, profile.source, profile.revision, profile.summary)?;
+    writeln!(
+        out,
+        "{} ({}, revision {})\n\n{}",
+        profile.name, profile.source, profile.revision, profile.summary
+    )?;
     if let Some(description) = &profile.description {
         writeln!(out, "\n{}", description.trim_end())?;
     }
-    writeln!(out, "\nParameters (annotation {}.outrigger.dev/NAME):", profile.name)?;
+    writeln!(
+        out,
+        "\nParameters (annotation {}.outrigger.dev/NAME):",
+        profile.name
+    )?;
     for parameter in &profile.parameters {
         let mut facts = vec![parameter.expected()];
         match (&parameter.default, parameter.required) {
@@ -112,16 +140,25 @@ fn check(paths: &[PathBuf], out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let mut seen: Vec<(String, String)> = Vec::new();
     for path in profile_files(paths)? {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(&path).with_context(|| format!("{shown}: cannot be read"))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("{shown}: cannot be read"))?;
         let (good, bad) = Profile::parse_all(&shown, &text);
         for profile in good {
             match seen.iter().find(|(name, _)| *name == profile.name) {
                 Some((_, other)) => {
                     refused += 1;
-                    writeln!(out, "{shown}: the profile {:?} stands in {other} already", profile.name)?;
+                    writeln!(
+                        out,
+                        "{shown}: the profile {:?} stands in {other} already",
+                        profile.name
+                    )?;
                 }
                 None => {
-                    writeln!(out, "{shown}: {} is good, revision {}", profile.name, profile.revision)?;
+                    writeln!(
+                        out,
+                        "{shown}: {} is good, revision {}",
+                        profile.name, profile.revision
+                    )?;
                     seen.push((profile.name, shown.clone()));
                 }
             }
@@ -131,6 +168,18 @@ fn check(paths: &[PathBuf], out: &mut dyn Write) -> anyhow::Result<ExitCode> {
             writeln!(out, "{error}")?;
         }
     }
-    anyhow::ensure!(refused > 0 || !seen.is_empty(), "there is no profile in {}", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "));
-    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    anyhow::ensure!(
+        refused > 0 || !seen.is_empty(),
+        "there is no profile in {}",
+        paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    Ok(if refused == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -26,7 +26,12 @@ pub struct ServeCommand {
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
     operations_listen: SocketAddr,
     /// The certificate chain in PEM; a changed file is served within seconds
-    #[arg(long, value_name = "FILE", requires = "tls_key", required_unless_present = "self_signed")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        required_unless_present = "self_signed"
+    )]
     tls_cert: Option<PathBuf>,
     /// The private key in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
@@ -35,7 +40,7 @@ pub struct ServeCommand {
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     self_signed: bool,
     /// A name in that certificate, besides localhost; may be given several times
-    #[arg(long, value_name = "NAME", requires = "self_signed")]
+    #[arg(long, value_name = "NAME", requires = "self_signed", conflicts_with_all = ["tls_cert", "tls_key"])]
     dns_name: Vec<String>,
     /// How sidecars run in the cluster
     #[arg(long, value_enum, default_value_t)]
@@ -73,7 +78,8 @@ impl ServeCommand {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         self.start_logging();
         let snapshot = self.catalogue.snapshot(self.native_sidecars)?;
-        let mut config = ServerConfig::new(self.listen, self.operations_listen, self.certificate()?);
+        let mut config =
+            ServerConfig::new(self.listen, self.operations_listen, self.certificate()?);
         config.max_connections = self.max_connections as usize;
         config.max_in_flight = self.max_in_flight as usize;
         config.drain = Duration::from_secs(self.drain_seconds);
@@ -82,10 +88,15 @@ impl ServeCommand {
             .build()
             .context("the runtime cannot be started")?;
         runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
-            let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
+            let mut terminate =
+                signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
+            let mut interrupt =
+                signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
             let profiles = snapshot.catalogue.iter().count();
-            let server = Server::bind(config, move |body: &[u8]| admission::review(body, &snapshot)).await?;
+            let server = Server::bind(config, move |body: &[u8]| {
+                admission::review(body, &snapshot)
+            })
+            .await?;
             let (listen, operations) = server.addresses()?;
             tracing::info!(target: "server", %listen, %operations, profiles, "serving");
             let told = async {
@@ -94,7 +105,8 @@ impl ServeCommand {
                     _ = interrupt.recv() => {}
                 }
             };
-            let mut again = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
+            let mut again =
+                signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
             // The first SIGINT is also seen by this one; only a second ends at once.
             tokio::select! {
                 () = server.run(told) => {}
@@ -115,12 +127,21 @@ impl ServeCommand {
             _ => {
                 let mut dns_names = vec!["localhost".to_owned()];
                 dns_names.extend(self.dns_name.iter().cloned());
-                let mut addresses = vec![std::net::Ipv4Addr::LOCALHOST.into(), std::net::Ipv6Addr::LOCALHOST.into()];
+                let mut addresses = vec![
+                    std::net::Ipv4Addr::LOCALHOST.into(),
+                    std::net::Ipv6Addr::LOCALHOST.into(),
+                ];
                 if !self.listen.ip().is_unspecified() && !self.listen.ip().is_loopback() {
                     addresses.push(self.listen.ip());
                 }
-                let subject = Subject { dns_names, addresses, days: 30 };
-                Ok(CertificateSource::Pair(CertificatePair::self_signed(&subject)?))
+                let subject = Subject {
+                    dns_names,
+                    addresses,
+                    days: 30,
+                };
+                Ok(CertificateSource::Pair(CertificatePair::self_signed(
+                    &subject,
+                )?))
             }
         }
     }
@@ -128,8 +149,10 @@ impl ServeCommand {
     fn start_logging(&self) {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
         let terminal = std::io::stderr().is_terminal();
-        let builder =
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(terminal);
         // A subscriber that is set already, as in a test, stays.
         let _ = match self.log_format {
             LogFormat::Text => builder.try_init(),

@@ -12,7 +12,10 @@ pub struct Node {
 
 impl Node {
     fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), children: Vec::new() }
+        Self {
+            text: text.into(),
+            children: Vec::new(),
+        }
     }
 
     fn with(mut self, children: impl IntoIterator<Item = Node>) -> Self {
@@ -30,7 +33,11 @@ impl Node {
     fn draw_children(&self, indent: &str, text: &mut String) {
         for (index, child) in self.children.iter().enumerate() {
             let last = index + 1 == self.children.len();
-            let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            let (branch, below) = if last {
+                ("└─ ", "   ")
+            } else {
+                ("├─ ", "│  ")
+            };
             text.push_str(&format!("{indent}{branch}{}\n", child.text));
             child.draw_children(&format!("{indent}{below}"), text);
         }
@@ -43,10 +50,10 @@ pub fn of(workload: &str, explanation: &Explanation) -> Node {
         "{} ({}): {}",
         explanation.outcome, explanation.reason, explanation.sentence
     ));
-    let problems = explanation
-        .problems
-        .iter()
-        .map(|problem| Node::new(&problem.subject).with([Node::new(format!("{}: {}", problem.code, problem.message))]));
+    let problems = explanation.problems.iter().map(|problem| {
+        Node::new(&problem.subject)
+            .with([Node::new(format!("{}: {}", problem.code, problem.message))])
+    });
     let instances = explanation.instances.iter().map(instance);
     let warnings = (!explanation.warnings.is_empty())
         .then(|| Node::new("warnings").with(explanation.warnings.iter().map(Node::new)));
@@ -58,24 +65,38 @@ fn instance(instance: &InstanceExplained) -> Node {
         "{} = profile {} ({}, revision {})",
         instance.instance, instance.profile, instance.source, instance.revision
     ));
-    node.children.push(Node::new(format!("asked for by {}", instance.asked_by)));
+    node.children
+        .push(Node::new(format!("asked for by {}", instance.asked_by)));
     if instance.present {
         node.children.push(Node::new("already in the pod"));
     }
-    let width = instance.parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
-    let (set, rest): (Vec<_>, Vec<_>) =
-        instance.parameters.iter().partition(|parameter| !matches!(parameter.from, "profile's default" | "not set"));
+    let width = instance
+        .parameters
+        .iter()
+        .map(|parameter| parameter.name.len())
+        .max()
+        .unwrap_or(0);
+    let (set, rest): (Vec<_>, Vec<_>) = instance
+        .parameters
+        .iter()
+        .partition(|parameter| !matches!(parameter.from, "profile's default" | "not set"));
     let line = |parameter: &&crate::inject::explain::ParameterExplained| {
-        Node::new(format!("{:width$} = {}  ({})", parameter.name, parameter.value, parameter.from))
+        Node::new(format!(
+            "{:width$} = {}  ({})",
+            parameter.name, parameter.value, parameter.from
+        ))
     };
     if !set.is_empty() {
-        node.children.push(Node::new("parameters that were set").with(set.iter().map(line)));
+        node.children
+            .push(Node::new("parameters that were set").with(set.iter().map(line)));
     }
     if !rest.is_empty() {
-        node.children.push(Node::new("parameters that were not").with(rest.iter().map(line)));
+        node.children
+            .push(Node::new("parameters that were not").with(rest.iter().map(line)));
     }
     if let Some(record) = &instance.adds {
-        node.children.push(Node::new(if instance.present { "has" } else { "adds" }).with(added(record)));
+        node.children
+            .push(Node::new(if instance.present { "has" } else { "adds" }).with(added(record)));
     }
     node
 }

@@ -37,7 +37,10 @@ fn parse_http(text: &str) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
     match (uri.scheme_str(), uri.authority()) {
         (Some("http"), Some(_)) => Ok(uri),
-        _ => Err("expected http://HOST…; for a service with TLS, wait for its port with --tcp".to_owned()),
+        _ => Err(
+            "expected http://HOST…; for a service with TLS, wait for its port with --tcp"
+                .to_owned(),
+        ),
     }
 }
 
@@ -64,7 +67,9 @@ impl WaitForCommand {
             .enable_all()
             .build()
             .context("the runtime cannot be started")?;
-        match runtime.block_on(wait::wait_for(&targets, patience, |line| anstream::println!("{line}"))) {
+        match runtime.block_on(wait::wait_for(&targets, patience, |line| {
+            anstream::println!("{line}")
+        })) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {
                 anstream::eprintln!("outrigger: {error}");

@@ -84,14 +84,22 @@ impl<'v> View<'v> {
             );
         } else {
             containers.extend(plan.init.iter().filter_map(|slot| match slot {
-                Slot::Own(index) => own(ContainerRef { init: true, index: *index }),
+                Slot::Own(index) => own(ContainerRef {
+                    init: true,
+                    index: *index,
+                }),
                 Slot::New(index) => new(*index, true),
             }));
         }
         containers.extend(
-            (0..pod.containers().len()).filter_map(|index| own(ContainerRef { init: false, index })),
+            (0..pod.containers().len())
+                .filter_map(|index| own(ContainerRef { init: false, index })),
         );
-        containers.extend(plan.containers.iter().filter_map(|index| new(*index, false)));
+        containers.extend(
+            plan.containers
+                .iter()
+                .filter_map(|index| new(*index, false)),
+        );
         let size = |key: &str, value: &str| key.len() + value.len();
         Self {
             containers,
@@ -99,7 +107,11 @@ impl<'v> View<'v> {
                 .volumes()
                 .iter()
                 .map(|volume| (&*volume.name, false))
-                .chain(plan.volumes.iter().map(|volume| (volume.name.as_str(), true)))
+                .chain(
+                    plan.volumes
+                        .iter()
+                        .map(|volume| (volume.name.as_str(), true)),
+                )
                 .collect(),
             annotations_size: pod
                 .annotations()
@@ -107,15 +119,26 @@ impl<'v> View<'v> {
                 .filter(|(key, _)| !plan.annotations.iter().any(|(new, _)| **new == **key))
                 .map(|(key, value)| size(key, value))
                 .sum::<usize>()
-                + plan.annotations.iter().map(|(key, value)| size(key, value)).sum::<usize>(),
+                + plan
+                    .annotations
+                    .iter()
+                    .map(|(key, value)| size(key, value))
+                    .sum::<usize>(),
             annotation_keys: pod.annotations().iter().map(|(key, _)| &**key).collect(),
             resources: pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()),
-            host_network: pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false),
+            host_network: pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.host_network)
+                .unwrap_or(false),
         }
     }
 }
 
-fn additions<'v, T: serde::Deserialize<'v>>(all: &'v [super::place::Addition], at: ContainerRef) -> Vec<T> {
+fn additions<'v, T: serde::Deserialize<'v>>(
+    all: &'v [super::place::Addition],
+    at: ContainerRef,
+) -> Vec<T> {
     all.iter()
         .filter(|addition| addition.at == at)
         .filter_map(|addition| serde_json::from_str(&addition.json).ok())
@@ -155,11 +178,13 @@ struct Rules<'p> {
 
 impl Rules<'_> {
     fn broken(&mut self, subject: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem::new(Code::InvalidResult, subject, message));
+        self.problems
+            .push(Problem::new(Code::InvalidResult, subject, message));
     }
 
     fn collision(&mut self, subject: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem::new(Code::Collision, subject, message));
+        self.problems
+            .push(Problem::new(Code::Collision, subject, message));
     }
 
     /// Names are DNS labels, unique over init and ordinary containers.
@@ -195,7 +220,10 @@ impl Rules<'_> {
                 self.broken(&subject, "the name is no DNS label of at most 63 characters; give the instance a shorter name");
             }
             if *ours && name.starts_with(TOKEN_VOLUME) {
-                self.broken(&subject, "names that begin with kube-api-access- belong to Kubernetes");
+                self.broken(
+                    &subject,
+                    "names that begin with kube-api-access- belong to Kubernetes",
+                );
             }
             match (names.insert(name, *ours), ours) {
                 (Some(false), true) => self.collision(
@@ -212,12 +240,26 @@ impl Rules<'_> {
     fn mounts(&mut self, view: &View<'_>, seen: &Seen<'_>) {
         let container = seen.container;
         let own = if seen.ours { container.mounts() } else { &[] };
-        let mut paths: Vec<&str> =
-            if seen.ours { Vec::new() } else { container.mounts().iter().map(|mount| &*mount.mount_path).collect() };
+        let mut paths: Vec<&str> = if seen.ours {
+            Vec::new()
+        } else {
+            container
+                .mounts()
+                .iter()
+                .map(|mount| &*mount.mount_path)
+                .collect()
+        };
         for mount in own.iter().chain(&seen.mounts) {
             let path = &*mount.mount_path;
-            let subject = format!("container {:?}, mountPath {}", &*container.name, shown(path));
-            if !path.starts_with('/') || path.contains(':') || path.split('/').any(|part| part == "..") {
+            let subject = format!(
+                "container {:?}, mountPath {}",
+                &*container.name,
+                shown(path)
+            );
+            if !path.starts_with('/')
+                || path.contains(':')
+                || path.split('/').any(|part| part == "..")
+            {
                 self.broken(&subject, "expected an absolute path without \"..\" and ':'");
             }
             if paths.iter().any(|known| same_path(known, path)) {
@@ -225,18 +267,37 @@ impl Rules<'_> {
             }
             paths.push(path);
             if !view.volumes.iter().any(|(name, _)| *name == &*mount.name) {
-                self.broken(&subject, format!("there is no volume {}", shown(&mount.name)));
+                self.broken(
+                    &subject,
+                    format!("there is no volume {}", shown(&mount.name)),
+                );
             }
-            for sub_path in [&mount.sub_path, &mount.sub_path_expr].into_iter().flatten() {
+            for sub_path in [&mount.sub_path, &mount.sub_path_expr]
+                .into_iter()
+                .flatten()
+            {
                 if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
-                    self.broken(&subject, format!("the subPath {} leaves the volume", shown(sub_path)));
+                    self.broken(
+                        &subject,
+                        format!("the subPath {} leaves the volume", shown(sub_path)),
+                    );
                 }
             }
             if !seen.ours && over_system(path) {
-                self.broken(&subject, "mounting over this would break the application's container");
+                self.broken(
+                    &subject,
+                    "mounting over this would break the application's container",
+                );
             }
-            if mount.mount_propagation.as_deref().is_some_and(|mode| mode == "Bidirectional") {
-                self.broken(&subject, "mountPropagation Bidirectional would reach the node");
+            if mount
+                .mount_propagation
+                .as_deref()
+                .is_some_and(|mode| mode == "Bidirectional")
+            {
+                self.broken(
+                    &subject,
+                    "mountPropagation Bidirectional would reach the node",
+                );
             }
         }
     }
@@ -245,7 +306,10 @@ impl Rules<'_> {
     fn port_names(&mut self, container: &Container<'_>) {
         let mut names = HashSet::new();
         for port in container.ports() {
-            let subject = format!("container {:?}, port {}", &*container.name, port.container_port);
+            let subject = format!(
+                "container {:?}, port {}",
+                &*container.name, port.container_port
+            );
             if !(1..=65535).contains(&port.container_port) {
                 self.broken(&subject, "expected a port from 1 to 65535");
             }
@@ -264,14 +328,18 @@ impl Rules<'_> {
     fn ports(&mut self, view: &View<'_>) {
         let mut bound: HashMap<(i64, &str), (&str, bool)> = HashMap::new();
         let running = || {
-            view.containers.iter().filter(|seen| !seen.init || seen.container.is_native_sidecar())
+            view.containers
+                .iter()
+                .filter(|seen| !seen.init || seen.container.is_native_sidecar())
         };
         for ours in [false, true] {
             for seen in running().filter(|seen| seen.ours == ours) {
                 for port in seen.container.ports() {
                     let key = (port.container_port, port.protocol());
                     let known = bound.insert(key, (&seen.container.name, seen.ours));
-                    let Some((other, _)) = known.filter(|(name, _)| ours && *name != &*seen.container.name) else {
+                    let Some((other, _)) =
+                        known.filter(|(name, _)| ours && *name != &*seen.container.name)
+                    else {
                         continue;
                     };
                     self.collision(
@@ -296,11 +364,20 @@ impl Rules<'_> {
     }
 
     fn resources(&mut self, container: &Container<'_>) {
-        let Some(resources) = &container.resources else { return };
-        let (Some(requests), Some(limits)) = (&resources.requests, &resources.limits) else { return };
+        let Some(resources) = &container.resources else {
+            return;
+        };
+        let (Some(requests), Some(limits)) = (&resources.requests, &resources.limits) else {
+            return;
+        };
         for (resource, request) in &requests.0 {
-            let Some(limit) = limits.get(resource) else { continue };
-            let (Ok(requested), Ok(limited)) = (Quantity::parse(request), Quantity::parse(limit)) else { continue };
+            let Some(limit) = limits.get(resource) else {
+                continue;
+            };
+            let (Ok(requested), Ok(limited)) = (Quantity::parse(request), Quantity::parse(limit))
+            else {
+                continue;
+            };
             if requested > limited {
                 self.broken(
                     format!("container {:?}, resources", &*container.name),
@@ -314,14 +391,21 @@ impl Rules<'_> {
     fn pod_resources(&mut self, view: &View<'_>) {
         let Some(budget) = view.resources else { return };
         let kinds = [(&budget.requests, "requests"), (&budget.limits, "limits")];
-        let Some(requests) = &budget.requests else { return };
+        let Some(requests) = &budget.requests else {
+            return;
+        };
         for (resource, amount) in &requests.0 {
-            let Ok(allowed) = Quantity::parse(amount) else { continue };
+            let Ok(allowed) = Quantity::parse(amount) else {
+                continue;
+            };
             let request = |seen: &&Seen<'_>| {
                 let resources = seen.container.resources.as_ref()?;
                 Quantity::parse(resources.requests.as_ref()?.get(resource)?).ok()
             };
-            let running = view.containers.iter().filter(|seen| !seen.init || seen.container.is_native_sidecar());
+            let running = view
+                .containers
+                .iter()
+                .filter(|seen| !seen.init || seen.container.is_native_sidecar());
             let sum: Quantity = running.filter_map(|seen| request(&seen)).sum();
             if sum > allowed {
                 self.broken(
@@ -338,10 +422,14 @@ impl Rules<'_> {
     /// AppArmor annotations bind by name: a user could have prepared one for a container of ours.
     fn app_armor(&mut self, view: &View<'_>, container: &Container<'_>) {
         let bound = view.annotation_keys.iter().find(|key| {
-            key.strip_prefix(APP_ARMOR).is_some_and(|name| *name == *container.name)
+            key.strip_prefix(APP_ARMOR)
+                .is_some_and(|name| *name == *container.name)
         });
         if let Some(key) = bound {
-            self.broken(*key, "sets the AppArmor profile of a container that is injected; remove it");
+            self.broken(
+                *key,
+                "sets the AppArmor profile of a container that is injected; remove it",
+            );
         }
     }
 }
@@ -349,20 +437,33 @@ impl Rules<'_> {
 /// Whether a mount there would hide what a container cannot do without.
 fn over_system(path: &str) -> bool {
     let path = path.trim_end_matches('/');
-    let at_or_below = |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    let at_or_below = |root: &str| {
+        path == root
+            || path
+                .strip_prefix(root)
+                .is_some_and(|rest| rest.starts_with('/'))
+    };
     path.is_empty()
         || path == "/dev"
         || path == "/etc"
         || ["/proc", "/sys"].into_iter().any(at_or_below)
         || at_or_below(TOKEN_PATH)
         || at_or_below("/run/secrets/kubernetes.io")
-        || ["/var", "/var/run", "/var/run/secrets", "/var/run/secrets/kubernetes.io"].contains(&path)
+        || [
+            "/var",
+            "/var/run",
+            "/var/run/secrets",
+            "/var/run/secrets/kubernetes.io",
+        ]
+        .contains(&path)
 }
 
 /// An IANA service name (RFC 6335, section 5.1), as Kubernetes wants of ports.
 fn is_port_name(name: &str) -> bool {
     name.len() <= 15
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && name.bytes().any(|byte| byte.is_ascii_lowercase())
         && !name.starts_with('-')
         && !name.ends_with('-')

@@ -48,7 +48,9 @@ pub struct Namespace {
 
 impl Namespace {
     fn opted_in(&self) -> bool {
-        self.labels.get(INJECTION_LABEL).is_some_and(|value| value == "enabled")
+        self.labels
+            .get(INJECTION_LABEL)
+            .is_some_and(|value| value == "enabled")
     }
 }
 
@@ -86,7 +88,9 @@ impl Skip {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::NotPodCreate => "only pods that are being created are injected",
-            Self::MirrorPod => "a mirror pod shows what a kubelet already runs; changing it changes nothing",
+            Self::MirrorPod => {
+                "a mirror pod shows what a kubelet already runs; changing it changes nothing"
+            }
             Self::Windows => "the pod is for Windows nodes, and the sidecars are for Linux",
             Self::OptedOut => "outrigger.dev/inject is \"none\"",
             Self::NotAsked => "neither the pod nor its namespace asks for injection",
@@ -159,18 +163,34 @@ pub fn decide<'a>(
         }
         return Decision::Inject(parse_list(list, INJECT, Origin::Pod, catalogue, problems));
     }
-    let Some(namespace) = opted_in else { return Decision::Skip(Skip::NotAsked) };
+    let Some(namespace) = opted_in else {
+        return Decision::Skip(Skip::NotAsked);
+    };
     let mut instances = match namespace.annotations.get(INJECT).map(|list| list.trim()) {
         Some("none") => return Decision::Skip(Skip::OptedOut),
-        Some(list) => {
-            parse_list(list, "the namespace's outrigger.dev/inject", Origin::Namespace, catalogue, problems)
-        }
+        Some(list) => parse_list(
+            list,
+            "the namespace's outrigger.dev/inject",
+            Origin::Namespace,
+            catalogue,
+            problems,
+        ),
         None => Vec::new(),
     };
-    for entry in catalogue.iter().filter(|entry| matches(entry, pod, namespace)) {
+    for entry in catalogue
+        .iter()
+        .filter(|entry| matches(entry, pod, namespace))
+    {
         let name = &entry.profile.name;
-        if !instances.iter().any(|instance| instance.entry.profile.name == *name || instance.name == *name) {
-            instances.push(Instance { name: name.clone(), entry, origin: Origin::Match });
+        if !instances
+            .iter()
+            .any(|instance| instance.entry.profile.name == *name || instance.name == *name)
+        {
+            instances.push(Instance {
+                name: name.clone(),
+                entry,
+                origin: Origin::Match,
+            });
         }
     }
     if instances.is_empty() && problems.is_empty() {
@@ -186,43 +206,76 @@ fn parse_list<'a>(
     catalogue: &'a Catalogue,
     problems: &mut Vec<Problem>,
 ) -> Vec<Instance<'a>> {
-    const EXPECTED: &str = "expected a comma-separated list of PROFILE or INSTANCE=PROFILE, or \"none\"";
+    const EXPECTED: &str =
+        "expected a comma-separated list of PROFILE or INSTANCE=PROFILE, or \"none\"";
     let mut instances: Vec<Instance<'a>> = Vec::new();
     let mut problem = |code, message: String| problems.push(Problem::new(code, subject, message));
     if list.split(',').count() > MAX_INSTANCES {
-        problem(Code::InvalidList, format!("holds more than {MAX_INSTANCES} instances"));
+        problem(
+            Code::InvalidList,
+            format!("holds more than {MAX_INSTANCES} instances"),
+        );
         return instances;
     }
     for item in list.split(',') {
         let item = item.trim_matches([' ', '\t', '\n']);
-        let (name, profile) = item.split_once('=').map_or((item, item), |(name, profile)| (name.trim_end_matches(' '), profile.trim_start_matches(' ')));
+        let (name, profile) = item
+            .split_once('=')
+            .map_or((item, item), |(name, profile)| {
+                (name.trim_end_matches(' '), profile.trim_start_matches(' '))
+            });
         if item.is_empty() {
-            problem(Code::InvalidList, format!("given {}, which has an empty item; {EXPECTED}", shown(list)));
+            problem(
+                Code::InvalidList,
+                format!("given {}, which has an empty item; {EXPECTED}", shown(list)),
+            );
             continue;
         }
         if profile == "none" {
-            problem(Code::InvalidList, format!("\"none\" stands alone or not at all; given {}", shown(list)));
+            problem(
+                Code::InvalidList,
+                format!("\"none\" stands alone or not at all; given {}", shown(list)),
+            );
             continue;
         }
         let Some(entry) = catalogue.get(profile) else {
             let hint = hint(profile, catalogue.names());
             let known: Vec<_> = catalogue.names().collect();
-            let known = if hint.is_empty() { format!("; there are {}", known.join(", ")) } else { hint };
-            problem(Code::UnknownProfile, format!("there is no profile {}{known}", shown(profile)));
+            let known = if hint.is_empty() {
+                format!("; there are {}", known.join(", "))
+            } else {
+                hint
+            };
+            problem(
+                Code::UnknownProfile,
+                format!("there is no profile {}{known}", shown(profile)),
+            );
             continue;
         };
         if !parameter::is_dns_label(name) || name == FILES {
             problem(
                 Code::InvalidList,
-                format!("the instance name {} is no DNS label (lower-case letters, digits and '-', at most 63) or is reserved", shown(name)),
+                format!(
+                    "the instance name {} is no DNS label (lower-case letters, digits and '-', at most 63) or is reserved",
+                    shown(name)
+                ),
             );
             continue;
         }
         if instances.iter().any(|instance| instance.name == name) {
-            problem(Code::InvalidList, format!("names the instance {name:?} twice; give one of them another name, as in {name}2={profile}"));
+            problem(
+                Code::InvalidList,
+                format!(
+                    "names the instance {name:?} twice; give one of them another name, as in {name}2={profile}"
+                ),
+            );
             continue;
         }
-        instances.push(Instance { name: name.to_owned(), entry, origin });
+        instances.push(Instance {
+            name: name.to_owned(),
+            entry,
+            origin,
+        });
     }
     instances
 }
@@ -230,32 +283,52 @@ fn parse_list<'a>(
 /// Whether a profile's `match` fits. A profile without one, or with an empty one, fits nothing: it must be
 /// asked for.
 fn matches(entry: &Entry, pod: &Pod<'_>, namespace: &Namespace) -> bool {
-    let Some(selector) = &entry.profile.selector else { return false };
+    let Some(selector) = &entry.profile.selector else {
+        return false;
+    };
     if selector.pod_selector.is_none() && selector.namespace_selector.is_none() {
         return false;
     }
     let pod_label = |key: &str| find(pod.labels(), key);
     let namespace_label = |key: &str| namespace.labels.get(key).map(String::as_str);
-    selector.pod_selector.as_ref().is_none_or(|selector| selects(selector, pod_label))
-        && selector.namespace_selector.as_ref().is_none_or(|selector| selects(selector, namespace_label))
+    selector
+        .pod_selector
+        .as_ref()
+        .is_none_or(|selector| selects(selector, pod_label))
+        && selector
+            .namespace_selector
+            .as_ref()
+            .is_none_or(|selector| selects(selector, namespace_label))
 }
 
 fn find<'p>(pairs: &'p [(Text<'_>, Text<'_>)], key: &str) -> Option<&'p str> {
-    pairs.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
+    pairs
+        .iter()
+        .find(|(known, _)| **known == *key)
+        .map(|(_, value)| &**value)
 }
 
 fn selects<'l>(selector: &LabelSelector, label: impl Fn(&str) -> Option<&'l str>) -> bool {
-    selector.match_labels.iter().all(|(key, value)| label(key) == Some(value.as_str()))
-        && selector.match_expressions.iter().all(|Requirement { key, operator, values }| {
-            let value = label(key);
-            let listed = value.is_some_and(|value| values.iter().any(|known| known == value));
-            match operator {
-                Operator::In => listed,
-                Operator::NotIn => !listed,
-                Operator::Exists => value.is_some(),
-                Operator::DoesNotExist => value.is_none(),
-            }
-        })
+    selector
+        .match_labels
+        .iter()
+        .all(|(key, value)| label(key) == Some(value.as_str()))
+        && selector.match_expressions.iter().all(
+            |Requirement {
+                 key,
+                 operator,
+                 values,
+             }| {
+                let value = label(key);
+                let listed = value.is_some_and(|value| values.iter().any(|known| known == value));
+                match operator {
+                    Operator::In => listed,
+                    Operator::NotIn => !listed,
+                    Operator::Exists => value.is_some(),
+                    Operator::DoesNotExist => value.is_none(),
+                }
+            },
+        )
 }
 
 /// The instance and the parameter that a key such as `envoy-tls.outrigger.dev/upstream-port` names.
@@ -271,14 +344,18 @@ pub fn check_keys(pod: &Pod<'_>, instances: &[Instance<'_>], problems: &mut Vec<
     for (key, _) in pod.annotations() {
         // Kubernetes lets the domain of a key be written in any case; ours has one spelling.
         let lower = key.to_ascii_lowercase();
-        let Some((domain, name)) = lower.split_once('/') else { continue };
+        let Some((domain, name)) = lower.split_once('/') else {
+            continue;
+        };
         if domain != DOMAIN && !domain.ends_with(".outrigger.dev") {
             continue;
         }
         if domain == DOMAIN {
             if **key != *INJECT && **key != *STATUS {
                 let nearest = parameter::nearest(&lower, [INJECT].into_iter());
-                let hint = nearest.map(|known| format!("; did you mean {known:?}?")).unwrap_or_default();
+                let hint = nearest
+                    .map(|known| format!("; did you mean {known:?}?"))
+                    .unwrap_or_default();
                 problems.push(Problem::new(
                     Code::UnknownKey,
                     shown_key(key),
@@ -295,11 +372,17 @@ pub fn check_keys(pod: &Pod<'_>, instances: &[Instance<'_>], problems: &mut Vec<
             problems.push(Problem::new(
                 Code::UnknownKey,
                 shown_key(key),
-                format!("unknown annotation; did you mean {:?}?", format!("{domain}/{name}")),
+                format!(
+                    "unknown annotation; did you mean {:?}?",
+                    format!("{domain}/{name}")
+                ),
             ));
         } else if !instances.iter().any(|known| known.name == instance) {
             let hint = match problems.len() < MAX_TOLD {
-                true => hint(instance, instances.iter().map(|instance| instance.name.as_str())),
+                true => hint(
+                    instance,
+                    instances.iter().map(|instance| instance.name.as_str()),
+                ),
                 false => String::new(),
             };
             problems.push(Problem::new(

@@ -79,10 +79,23 @@ impl Explanation {
     /// Explains an outcome.
     pub fn of(outcome: &Outcome<'_>) -> Self {
         let (name, reason, sentence, problems) = match &outcome.verdict {
-            Verdict::Skipped(skip) => ("skipped", skip.as_str(), skip.sentence().to_owned(), &[][..]),
+            Verdict::Skipped(skip) => (
+                "skipped",
+                skip.as_str(),
+                skip.sentence().to_owned(),
+                &[][..],
+            ),
             Verdict::Injected(patch) => {
-                let new = outcome.instances.iter().filter(|report| !report.present).count();
-                let sentence = format!("{new} of {} instances added by {} operations", outcome.instances.len(), patch.operations().len());
+                let new = outcome
+                    .instances
+                    .iter()
+                    .filter(|report| !report.present)
+                    .count();
+                let sentence = format!(
+                    "{new} of {} instances added by {} operations",
+                    outcome.instances.len(),
+                    patch.operations().len()
+                );
                 ("injected", "Injected", sentence, &[][..])
             }
             Verdict::Denied(problems) => (
@@ -107,7 +120,11 @@ impl Explanation {
                     message: problem.message.clone(),
                 })
                 .collect(),
-            instances: outcome.instances.iter().map(InstanceExplained::of).collect(),
+            instances: outcome
+                .instances
+                .iter()
+                .map(InstanceExplained::of)
+                .collect(),
             warnings: outcome.warnings.clone(),
         }
     }

@@ -61,21 +61,29 @@ pub fn resolve(
 ) -> Resolved {
     let profile = &instance.entry.profile;
     let count = profile.parameters.len();
-    let mut resolved = Resolved { values: vec![None; count], sources: vec![Source::Unset; count] };
+    let mut resolved = Resolved {
+        values: vec![None; count],
+        sources: vec![Source::Unset; count],
+    };
     let mut attempted = vec![false; count];
 
     let from_pod = pod.annotations().iter().filter_map(|(annotation, text)| {
         let (owner, name) = parameter_key(annotation)?;
         (owner == instance.name).then_some((name, &**text, Source::Pod))
     });
-    let from_namespace = namespace.into_iter().flat_map(|namespace| &namespace.annotations).filter_map(
-        |(annotation, text)| {
+    let from_namespace = namespace
+        .into_iter()
+        .flat_map(|namespace| &namespace.annotations)
+        .filter_map(|(annotation, text)| {
             let (owner, name) = parameter_key(annotation)?;
             (owner == instance.name).then_some((name, text.as_str(), Source::Namespace))
-        },
-    );
+        });
     for (name, text, source) in from_pod.chain(from_namespace) {
-        let Some(index) = profile.parameters.iter().position(|parameter| parameter.kebab == name) else {
+        let Some(index) = profile
+            .parameters
+            .iter()
+            .position(|parameter| parameter.kebab == name)
+        else {
             // Looking for the name that was meant takes time, and nobody reads the hundredth hint.
             let hinted = problems.len() < MAX_TOLD;
             problems.push(unknown(instance, name, source, hinted));
@@ -84,7 +92,11 @@ pub fn resolve(
         let parameter = &profile.parameters[index];
         let subject = || subject(&key(&instance.name, parameter), source);
         if !may_set(parameter.settable_by, source) {
-            problems.push(Problem::new(Code::NotSettable, subject(), not_settable(parameter)));
+            problems.push(Problem::new(
+                Code::NotSettable,
+                subject(),
+                not_settable(parameter),
+            ));
             attempted[index] = true;
             continue;
         }
@@ -97,7 +109,11 @@ pub fn resolve(
                 resolved.values[index] = Some(value);
                 resolved.sources[index] = source;
             }
-            Err(problem) => problems.push(Problem::new(Code::InvalidValue, subject(), problem.to_string())),
+            Err(problem) => problems.push(Problem::new(
+                Code::InvalidValue,
+                subject(),
+                problem.to_string(),
+            )),
         }
     }
 
@@ -115,7 +131,11 @@ pub fn resolve(
             problems.push(Problem::new(
                 Code::MissingParameter,
                 key(&instance.name, parameter),
-                format!("is required by the profile {:?}; expected {}", profile.name, parameter.expected()),
+                format!(
+                    "is required by the profile {:?}; expected {}",
+                    profile.name,
+                    parameter.expected()
+                ),
             ));
         }
         resolved.values[index] = value;
@@ -142,13 +162,23 @@ fn not_settable(parameter: &Parameter) -> String {
 }
 
 fn subject(key: &str, source: Source) -> String {
-    if source == Source::Namespace { format!("{key} (on the namespace)") } else { key.to_owned() }
+    if source == Source::Namespace {
+        format!("{key} (on the namespace)")
+    } else {
+        key.to_owned()
+    }
 }
 
 fn unknown(instance: &Instance<'_>, name: &str, source: Source, hinted: bool) -> Problem {
     let profile = &instance.entry.profile;
-    let known = profile.parameters.iter().map(|parameter| parameter.kebab.as_str());
-    let camel = profile.parameters.iter().find(|parameter| parameter.name == name);
+    let known = profile
+        .parameters
+        .iter()
+        .map(|parameter| parameter.kebab.as_str());
+    let camel = profile
+        .parameters
+        .iter()
+        .find(|parameter| parameter.name == name);
     let hint = match camel {
         Some(parameter) => format!("; did you mean {:?}?", parameter.kebab),
         None if hinted => hint(name, known),
@@ -156,7 +186,10 @@ fn unknown(instance: &Instance<'_>, name: &str, source: Source, hinted: bool) ->
     };
     Problem::new(
         Code::UnknownParameter,
-        subject(&shown_key(&format!("{}.outrigger.dev/{name}", instance.name)), source),
+        subject(
+            &shown_key(&format!("{}.outrigger.dev/{name}", instance.name)),
+            source,
+        ),
         format!("the profile {:?} has no such parameter{hint}", profile.name),
     )
 }

@@ -39,7 +39,11 @@ impl Patch {
 
     /// The patch as JSON text.
     pub fn to_json(&self) -> String {
-        let size = self.operations.iter().map(|add| add.path.len() + add.value.len() + 40).sum::<usize>();
+        let size = self
+            .operations
+            .iter()
+            .map(|add| add.path.len() + add.value.len() + 40)
+            .sum::<usize>();
         let mut json = String::with_capacity(size + 2);
         json.push('[');
         for (index, add) in self.operations.iter().enumerate() {
@@ -59,7 +63,9 @@ impl Patch {
 
 /// Text as a JSON string.
 pub fn quote(text: &str) -> String {
-    let plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+    let plain = text
+        .bytes()
+        .all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
     if plain {
         return format!("\"{text}\"");
     }

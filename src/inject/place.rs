@@ -3,6 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::SidecarMode;
 use super::decide::Instance;
 use super::patch::object;
 use super::pod::{Container, Mount, Pod};
@@ -10,7 +11,6 @@ use super::problem::{Code, Problem, shown};
 use super::render::{File, ForApplication, Position, Rendered};
 use super::share;
 use super::status::Record;
-use super::SidecarMode;
 
 /// kubectl picks this container when it is not told which.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -31,7 +31,11 @@ pub struct ContainerRef {
 impl ContainerRef {
     /// The container.
     pub fn get<'p, 'a>(self, pod: &'p Pod<'a>) -> Option<&'p Container<'a>> {
-        if self.init { pod.init_containers().get(self.index) } else { pod.containers().get(self.index) }
+        if self.init {
+            pod.init_containers().get(self.index)
+        } else {
+            pod.containers().get(self.index)
+        }
     }
 }
 
@@ -113,7 +117,11 @@ pub fn place(
     mode: SidecarMode,
     problems: &mut Vec<Problem>,
 ) -> Plan {
-    let mut placer = Placer { pod, problems, plan: Plan::default() };
+    let mut placer = Placer {
+        pod,
+        problems,
+        plan: Plan::default(),
+    };
     for (instance, _) in instances {
         placer.plan.records.push(Record {
             instance: instance.name.clone(),
@@ -127,7 +135,12 @@ pub fn place(
         placer.files(owner, &instance.name, &rendered.files);
         placer.application(owner, instance, rendered);
         placer.pod_level(instance, rendered);
-        placer.plan.warnings.extend(rendered.warnings.iter().map(|text| format!("{}: {text}", instance.name)));
+        placer.plan.warnings.extend(
+            rendered
+                .warnings
+                .iter()
+                .map(|text| format!("{}: {text}", instance.name)),
+        );
     }
     // Shares come after every mount is known, so that one instance can share what another mounts.
     let extra: Vec<_> = instances
@@ -163,9 +176,16 @@ impl Placer<'_, '_> {
     }
 
     fn volume(&mut self, owner: usize, json: &Json) {
-        let name = json.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
+        let name = json
+            .get("name")
+            .and_then(Json::as_str)
+            .unwrap_or_default()
+            .to_owned();
         self.plan.records[owner].volumes.push(name.clone());
-        self.plan.volumes.push(NewVolume { name, json: json.to_string() });
+        self.plan.volumes.push(NewVolume {
+            name,
+            json: json.to_string(),
+        });
     }
 
     fn files(&mut self, owner: usize, instance: &str, files: &[File]) {
@@ -200,14 +220,25 @@ impl Placer<'_, '_> {
     }
 
     fn annotation(&mut self, key: &str, value: &str) {
-        let existing = self.pod.annotation(key).map(str::to_owned).or_else(|| planned(&self.plan.annotations, key));
+        let existing = self
+            .pod
+            .annotation(key)
+            .map(str::to_owned)
+            .or_else(|| planned(&self.plan.annotations, key));
         match existing {
-            None => self.plan.annotations.push((key.to_owned(), value.to_owned())),
+            None => self
+                .plan
+                .annotations
+                .push((key.to_owned(), value.to_owned())),
             Some(existing) if existing == value => {}
             Some(existing) => self.problem(
                 Code::Collision,
                 format!("metadata.annotations[{key}]"),
-                format!("is already {}; the profile sets it to {}", shown(&existing), shown(value)),
+                format!(
+                    "is already {}; the profile sets it to {}",
+                    shown(&existing),
+                    shown(value)
+                ),
             ),
         }
     }
@@ -226,36 +257,62 @@ impl Placer<'_, '_> {
             Some(existing) => self.problem(
                 Code::Collision,
                 format!("metadata.labels[{key}]"),
-                format!("is already {}; the profile sets it to {}", shown(&existing), shown(value)),
+                format!(
+                    "is already {}; the profile sets it to {}",
+                    shown(&existing),
+                    shown(value)
+                ),
             ),
         }
     }
 
     /// The pod's own containers of these names; all ordinary ones if no names are given.
-    fn application_containers(&mut self, instance: &Instance<'_>, names: Option<&[String]>) -> Vec<ContainerRef> {
+    fn application_containers(
+        &mut self,
+        instance: &Instance<'_>,
+        names: Option<&[String]>,
+    ) -> Vec<ContainerRef> {
         let Some(names) = names else {
-            return (0..self.pod.containers().len()).map(|index| ContainerRef { init: false, index }).collect();
+            return (0..self.pod.containers().len())
+                .map(|index| ContainerRef { init: false, index })
+                .collect();
         };
         let mut found = Vec::with_capacity(names.len());
         for name in names {
             let position = |containers: &[Container<'_>]| {
-                containers.iter().position(|container| *container.name == **name)
+                containers
+                    .iter()
+                    .position(|container| *container.name == **name)
             };
             let reference = position(self.pod.containers())
                 .map(|index| ContainerRef { init: false, index })
                 .or_else(|| {
-                    position(self.pod.init_containers()).map(|index| ContainerRef { init: true, index })
+                    position(self.pod.init_containers())
+                        .map(|index| ContainerRef { init: true, index })
                 });
             match reference {
                 Some(reference) => found.push(reference),
                 None => {
-                    let known: Vec<_> =
-                        self.pod.containers().iter().take(MAX_NAMES).map(|container| shown(&container.name)).collect();
-                    let more = if self.pod.containers().len() > MAX_NAMES { ", …" } else { "" };
+                    let known: Vec<_> = self
+                        .pod
+                        .containers()
+                        .iter()
+                        .take(MAX_NAMES)
+                        .map(|container| shown(&container.name))
+                        .collect();
+                    let more = if self.pod.containers().len() > MAX_NAMES {
+                        ", …"
+                    } else {
+                        ""
+                    };
                     self.problem(
                         Code::InvalidValue,
                         format!("{}.outrigger.dev", instance.name),
-                        format!("the pod has no container {}; it has {}{more}", shown(name), known.join(", ")),
+                        format!(
+                            "the pod has no container {}; it has {}{more}",
+                            shown(name),
+                            known.join(", ")
+                        ),
                     );
                 }
             }
@@ -276,18 +333,30 @@ impl Placer<'_, '_> {
         }
     }
 
-    fn targets(&mut self, instance: &Instance<'_>, rendered: &Rendered, item: &ForApplication) -> Vec<ContainerRef> {
-        let names = item.containers.as_deref().or(rendered.application_containers.as_deref());
+    fn targets(
+        &mut self,
+        instance: &Instance<'_>,
+        rendered: &Rendered,
+        item: &ForApplication,
+    ) -> Vec<ContainerRef> {
+        let names = item
+            .containers
+            .as_deref()
+            .or(rendered.application_containers.as_deref());
         self.application_containers(instance, names)
     }
 
     fn env(&mut self, owner: usize, instance: &Instance<'_>, at: ContainerRef, json: &Json) {
-        let Some(container) = at.get(self.pod) else { return };
+        let Some(container) = at.get(self.pod) else {
+            return;
+        };
         let name = json.get("name").and_then(Json::as_str).unwrap_or_default();
         let text = json.to_string();
         let subject = format!("container {:?}, env {name:?}", &*container.name);
         if let Some(existing) = container.env().iter().find(|known| *known.name == *name) {
-            let source: Option<Json> = existing.value_from.and_then(|raw| serde_json::from_str(raw.get()).ok());
+            let source: Option<Json> = existing
+                .value_from
+                .and_then(|raw| serde_json::from_str(raw.get()).ok());
             let same = match (json.get("valueFrom"), source) {
                 (None, None) => {
                     existing.value.as_deref().unwrap_or_default()
@@ -301,45 +370,86 @@ impl Placer<'_, '_> {
                 self.problem(
                     Code::Collision,
                     subject,
-                    format!("is already set to another value; {:?} would set it", instance.name),
+                    format!(
+                        "is already set to another value; {:?} would set it",
+                        instance.name
+                    ),
                 );
             }
             return;
         }
-        let planned = self.plan.env.iter().find(|known| {
-            known.at == at && env_name(&known.json).as_deref() == Some(name)
-        });
+        let planned = self
+            .plan
+            .env
+            .iter()
+            .find(|known| known.at == at && env_name(&known.json).as_deref() == Some(name));
         match planned {
             Some(planned) if planned.json == text => {}
-            Some(_) => self.problem(Code::Collision, subject, "is set by two instances to different values"),
-            None => self.plan.env.push(Addition { at, owner, json: text }),
+            Some(_) => self.problem(
+                Code::Collision,
+                subject,
+                "is set by two instances to different values",
+            ),
+            None => self.plan.env.push(Addition {
+                at,
+                owner,
+                json: text,
+            }),
         }
     }
 
     fn mount(&mut self, owner: usize, instance: &Instance<'_>, at: ContainerRef, json: &Json) {
-        let Some(container) = at.get(self.pod) else { return };
+        let Some(container) = at.get(self.pod) else {
+            return;
+        };
         let text = json.to_string();
-        let Ok(new) = serde_json::from_str::<Mount<'_>>(&text) else { return };
+        let Ok(new) = serde_json::from_str::<Mount<'_>>(&text) else {
+            return;
+        };
         let same = |known: &Mount<'_>| {
             known.name == new.name
-                && known.sub_path.as_deref().unwrap_or_default() == new.sub_path.as_deref().unwrap_or_default()
+                && known.sub_path.as_deref().unwrap_or_default()
+                    == new.sub_path.as_deref().unwrap_or_default()
         };
-        let subject = format!("container {:?}, mountPath {:?}", &*container.name, &*new.mount_path);
-        if let Some(existing) = container.mounts().iter().find(|known| share::same_path(&known.mount_path, &new.mount_path)) {
+        let subject = format!(
+            "container {:?}, mountPath {:?}",
+            &*container.name, &*new.mount_path
+        );
+        if let Some(existing) = container
+            .mounts()
+            .iter()
+            .find(|known| share::same_path(&known.mount_path, &new.mount_path))
+        {
             if !same(existing) {
-                let message = format!("is already taken by the volume {:?}; {:?} would mount {:?} there", &*existing.name, instance.name, &*new.name);
+                let message = format!(
+                    "is already taken by the volume {:?}; {:?} would mount {:?} there",
+                    &*existing.name, instance.name, &*new.name
+                );
                 self.problem(Code::Collision, subject, message);
             }
             return;
         }
-        let planned = self.plan.mounts.iter().filter(|known| known.at == at).find_map(|known| {
-            let mount: Mount<'_> = serde_json::from_str(&known.json).ok()?;
-            share::same_path(&mount.mount_path, &new.mount_path).then(|| same(&mount))
-        });
+        let planned = self
+            .plan
+            .mounts
+            .iter()
+            .filter(|known| known.at == at)
+            .find_map(|known| {
+                let mount: Mount<'_> = serde_json::from_str(&known.json).ok()?;
+                share::same_path(&mount.mount_path, &new.mount_path).then(|| same(&mount))
+            });
         match planned {
             Some(true) => {}
-            Some(false) => self.problem(Code::Collision, subject, "two instances mount different volumes there"),
-            None => self.plan.mounts.push(Addition { at, owner, json: text }),
+            Some(false) => self.problem(
+                Code::Collision,
+                subject,
+                "two instances mount different volumes there",
+            ),
+            None => self.plan.mounts.push(Addition {
+                at,
+                owner,
+                json: text,
+            }),
         }
     }
 
@@ -352,27 +462,42 @@ impl Placer<'_, '_> {
         }
         let spec = self.pod.spec.as_ref();
         for secret in &rendered.image_pull_secrets {
-            let name = secret.get("name").and_then(Json::as_str).unwrap_or_default();
+            let name = secret
+                .get("name")
+                .and_then(Json::as_str)
+                .unwrap_or_default();
             let there = spec
                 .and_then(|spec| spec.image_pull_secrets.as_deref())
                 .unwrap_or_default()
                 .iter()
                 .any(|known| known.name.as_deref() == Some(name));
-            if !there && !self.plan.image_pull_secrets.iter().any(|known| known == name) {
+            if !there
+                && !self
+                    .plan
+                    .image_pull_secrets
+                    .iter()
+                    .any(|known| known == name)
+            {
                 self.plan.image_pull_secrets.push(name.to_owned());
             }
         }
         for alias in &rendered.host_aliases {
-            let there = spec.and_then(|spec| spec.host_aliases.as_deref()).unwrap_or_default().iter().any(|known| {
-                serde_json::from_str::<Json>(known.get()).is_ok_and(|known| known == *alias)
-            });
+            let there = spec
+                .and_then(|spec| spec.host_aliases.as_deref())
+                .unwrap_or_default()
+                .iter()
+                .any(|known| {
+                    serde_json::from_str::<Json>(known.get()).is_ok_and(|known| known == *alias)
+                });
             let text = alias.to_string();
             if !there && !self.plan.host_aliases.contains(&text) {
                 self.plan.host_aliases.push(text);
             }
         }
         if let Some(value) = rendered.share_process_namespace {
-            let existing = spec.and_then(|spec| spec.share_process_namespace).or(self.plan.share_process_namespace);
+            let existing = spec
+                .and_then(|spec| spec.share_process_namespace)
+                .or(self.plan.share_process_namespace);
             match existing {
                 None => self.plan.share_process_namespace = Some(value),
                 Some(existing) if existing == value => {}
@@ -385,19 +510,27 @@ impl Placer<'_, '_> {
         }
     }
 
-    fn shares(&mut self, owner: usize, instance: &Instance<'_>, rendered: &Rendered) -> Vec<SharedMount> {
+    fn shares(
+        &mut self,
+        owner: usize,
+        instance: &Instance<'_>,
+        rendered: &Rendered,
+    ) -> Vec<SharedMount> {
         let mut mounts = Vec::with_capacity(rendered.shares.len());
         for share in &rendered.shares {
             let subject = format!("share {:?} of {:?}", share.name, instance.name);
-            let targets = self.application_containers(instance, rendered.application_containers.as_deref());
-            let cover = match share::find_cover(self.pod, &self.plan.mounts, &targets, &share.path) {
+            let targets =
+                self.application_containers(instance, rendered.application_containers.as_deref());
+            let cover = match share::find_cover(self.pod, &self.plan.mounts, &targets, &share.path)
+            {
                 Ok(cover) => cover,
                 Err(message) => {
                     self.problem(Code::Unsupported, subject, message);
                     continue;
                 }
             };
-            let cover = cover.unwrap_or_else(|| self.create_share(owner, instance, share, &targets));
+            let cover =
+                cover.unwrap_or_else(|| self.create_share(owner, instance, share, &targets));
             let mut mount = json!({
                 "name": cover.volume,
                 "mountPath": share.mount_path.as_deref().unwrap_or(&share.path),
@@ -408,7 +541,10 @@ impl Placer<'_, '_> {
             if share.read_only {
                 mount["readOnly"] = Json::Bool(true);
             }
-            mounts.push(SharedMount { containers: share.containers.clone(), json: mount });
+            mounts.push(SharedMount {
+                containers: share.containers.clone(),
+                json: mount,
+            });
         }
         mounts
     }
@@ -441,7 +577,10 @@ impl Placer<'_, '_> {
             "{}: a new volume at {} hides what the image has there",
             instance.name, share.path
         ));
-        share::Cover { volume, sub_path: None }
+        share::Cover {
+            volume,
+            sub_path: None,
+        }
     }
 
     fn containers(
@@ -501,18 +640,39 @@ impl Placer<'_, '_> {
         }
         self.order_init(init);
         let chosen = self.pod.annotation(DEFAULT_CONTAINER).is_some()
-            || self.plan.annotations.iter().any(|(key, _)| key == DEFAULT_CONTAINER);
-        if !self.plan.containers.is_empty() && !chosen
-            && let Some(first) = self.pod.containers().first() {
-                self.plan.annotations.push((DEFAULT_CONTAINER.to_owned(), first.name.to_string()));
-            }
+            || self
+                .plan
+                .annotations
+                .iter()
+                .any(|(key, _)| key == DEFAULT_CONTAINER);
+        if !self.plan.containers.is_empty()
+            && !chosen
+            && let Some(first) = self.pod.containers().first()
+        {
+            self.plan
+                .annotations
+                .push((DEFAULT_CONTAINER.to_owned(), first.name.to_string()));
+        }
     }
 
     fn fragment(&mut self, owner: usize, json: &Json, init: bool) -> usize {
-        let name = json.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
+        let name = json
+            .get("name")
+            .and_then(Json::as_str)
+            .unwrap_or_default()
+            .to_owned();
         let record = &mut self.plan.records[owner];
-        if init { &mut record.init_containers } else { &mut record.containers }.push(name.clone());
-        self.plan.fragments.push(Fragment { owner, name, json: json.to_string() });
+        if init {
+            &mut record.init_containers
+        } else {
+            &mut record.containers
+        }
+        .push(name.clone());
+        self.plan.fragments.push(Fragment {
+            owner,
+            name,
+            json: json.to_string(),
+        });
         self.plan.fragments.len() - 1
     }
 
@@ -524,7 +684,9 @@ impl Placer<'_, '_> {
         }
         let at = |wanted: &Position| {
             let wanted = wanted.clone();
-            new.iter().filter(move |(_, position)| *position == wanted).map(|(index, _)| Slot::New(*index))
+            new.iter()
+                .filter(move |(_, position)| *position == wanted)
+                .map(|(index, _)| Slot::New(*index))
         };
         let mut order: Vec<Slot> = at(&Position::First).chain(at(&Position::Block)).collect();
         order.extend((0..self.pod.init_containers().len()).map(Slot::Own));
@@ -538,8 +700,13 @@ impl Placer<'_, '_> {
             let before = waiting.len();
             let mut anchored: Vec<(String, usize)> = Vec::new();
             waiting.retain(|(fragment, position)| {
-                let (Position::Before(name) | Position::After(name)) = position else { return false };
-                let Some(anchor) = order.iter().position(|slot| self.slot_name(*slot) == Some(name)) else {
+                let (Position::Before(name) | Position::After(name)) = position else {
+                    return false;
+                };
+                let Some(anchor) = order
+                    .iter()
+                    .position(|slot| self.slot_name(*slot) == Some(name))
+                else {
                     return true;
                 };
                 // Several items after one anchor keep their order.
@@ -559,12 +726,17 @@ impl Placer<'_, '_> {
             }
         }
         for (fragment, position) in waiting {
-            let (Position::Before(name) | Position::After(name)) = position else { continue };
+            let (Position::Before(name) | Position::After(name)) = position else {
+                continue;
+            };
             let fragment = self.plan.fragments[fragment].name.clone();
             self.problem(
                 Code::Unsupported,
                 format!("container {fragment:?}"),
-                format!("stands beside the init container {}, which the pod does not have", shown(&name)),
+                format!(
+                    "stands beside the init container {}, which the pod does not have",
+                    shown(&name)
+                ),
             );
         }
         self.plan.init = order;
@@ -572,8 +744,16 @@ impl Placer<'_, '_> {
 
     fn slot_name(&self, slot: Slot) -> Option<&str> {
         match slot {
-            Slot::Own(index) => self.pod.init_containers().get(index).map(|container| &*container.name),
-            Slot::New(index) => self.plan.fragments.get(index).map(|fragment| fragment.name.as_str()),
+            Slot::Own(index) => self
+                .pod
+                .init_containers()
+                .get(index)
+                .map(|container| &*container.name),
+            Slot::New(index) => self
+                .plan
+                .fragments
+                .get(index)
+                .map(|fragment| fragment.name.as_str()),
         }
     }
 }
@@ -581,32 +761,50 @@ impl Placer<'_, '_> {
 /// Whether everything in `wanted` is in `given`, which may hold more members.
 fn holds(given: &Json, wanted: &Json) -> bool {
     match (given, wanted) {
-        (Json::Object(given), Json::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| given.get(key).is_some_and(|given| holds(given, wanted)))
-        }
+        (Json::Object(given), Json::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| given.get(key).is_some_and(|given| holds(given, wanted))),
         _ => given == wanted,
     }
 }
 
 fn planned(pairs: &[(String, String)], key: &str) -> Option<String> {
-    pairs.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
+    pairs
+        .iter()
+        .find(|(known, _)| known == key)
+        .map(|(_, value)| value.clone())
 }
 
 fn env_name(json: &str) -> Option<String> {
-    serde_json::from_str::<Json>(json).ok()?.get("name")?.as_str().map(str::to_owned)
+    serde_json::from_str::<Json>(json)
+        .ok()?
+        .get("name")?
+        .as_str()
+        .map(str::to_owned)
 }
 
 fn add_mounts(container: &mut Json, shared: &[SharedMount]) {
-    let name = container.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
+    let name = container
+        .get("name")
+        .and_then(Json::as_str)
+        .unwrap_or_default()
+        .to_owned();
     let mounts: Vec<Json> = shared
         .iter()
-        .filter(|mount| mount.containers.as_ref().is_none_or(|names| names.contains(&name)))
+        .filter(|mount| {
+            mount
+                .containers
+                .as_ref()
+                .is_none_or(|names| names.contains(&name))
+        })
         .map(|mount| mount.json.clone())
         .collect();
     if mounts.is_empty() {
         return;
     }
-    let Some(object) = container.as_object_mut() else { return };
+    let Some(object) = container.as_object_mut() else {
+        return;
+    };
     match object.get_mut("volumeMounts").and_then(Json::as_array_mut) {
         Some(existing) => existing.extend(mounts),
         None => {
@@ -631,6 +829,10 @@ impl Plan {
 
     /// The pod's annotations that are to be set, as a JSON object.
     pub fn annotations_json(&self) -> String {
-        object(self.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+        object(
+            self.annotations
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str())),
+        )
     }
 }

@@ -66,7 +66,10 @@ pub struct Pairs<'a>(pub Vec<(Text<'a>, Text<'a>)>);
 impl<'a> Pairs<'a> {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
+        self.0
+            .iter()
+            .find(|(known, _)| **known == *key)
+            .map(|(_, value)| &**value)
     }
 }
 
@@ -291,7 +294,10 @@ pub struct Quantities<'a>(pub Vec<(Text<'a>, Cow<'a, str>)>);
 impl Quantities<'_> {
     /// The quantity of a resource.
     pub fn get(&self, resource: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| **known == *resource).map(|(_, quantity)| &**quantity)
+        self.0
+            .iter()
+            .find(|(known, _)| **known == *resource)
+            .map(|(_, quantity)| &**quantity)
     }
 }
 
@@ -311,9 +317,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Quantities<'a> {
                 while let Some(key) = map.next_key::<Text<'de>>()? {
                     let raw: &'de RawValue = map.next_value()?;
                     let text = raw.get();
-                    let quantity = match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+                    let quantity = match text
+                        .strip_prefix('"')
+                        .and_then(|text| text.strip_suffix('"'))
+                    {
                         Some(inner) if !inner.contains('\\') => Cow::Borrowed(inner),
-                        Some(_) => Cow::Owned(serde_json::from_str(text).map_err(serde::de::Error::custom)?),
+                        Some(_) => Cow::Owned(
+                            serde_json::from_str(text).map_err(serde::de::Error::custom)?,
+                        ),
                         None => Cow::Borrowed(text),
                     };
                     quantities.push((key, quantity));
@@ -358,22 +369,33 @@ impl<'a> Pod<'a> {
 
     /// Init containers.
     pub fn init_containers(&self) -> &[Container<'a>] {
-        self.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default()
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.init_containers.as_deref())
+            .unwrap_or_default()
     }
 
     /// Ordinary containers.
     pub fn containers(&self) -> &[Container<'a>] {
-        self.spec.as_ref().and_then(|spec| spec.containers.as_deref()).unwrap_or_default()
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.containers.as_deref())
+            .unwrap_or_default()
     }
 
     /// Volumes.
     pub fn volumes(&self) -> &[Volume<'a>] {
-        self.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default()
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.volumes.as_deref())
+            .unwrap_or_default()
     }
 
     /// The name, or what a controller gives instead of one.
     pub fn name(&self) -> &str {
-        let Some(metadata) = &self.metadata else { return "" };
+        let Some(metadata) = &self.metadata else {
+            return "";
+        };
         match metadata.name.as_deref() {
             Some(name) if !name.is_empty() => name,
             _ => metadata.generate_name.as_deref().unwrap_or_default(),

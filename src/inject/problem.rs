@@ -71,7 +71,11 @@ pub struct Problem {
 impl Problem {
     /// A problem.
     pub fn new(code: Code, subject: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code, subject: subject.into(), message: message.into() }
+        Self {
+            code,
+            subject: subject.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -104,8 +108,14 @@ pub fn message(problems: &[Problem]) -> String {
 
 /// The key of an annotation as a subject: as it is where it holds only what keys may hold, else [`shown`].
 pub fn shown_key(key: &str) -> String {
-    let plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
-    if plain && key.len() <= 320 { key.to_owned() } else { shown(key) }
+    let plain = key
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+    if plain && key.len() <= 320 {
+        key.to_owned()
+    } else {
+        shown(key)
+    }
 }
 
 /// Text from a pod, safe to show: control and direction characters are escaped and the length is bounded.

@@ -121,7 +121,10 @@ pub fn render(
     let fault = |error: Fault| {
         Problem::new(
             Code::ProfileFault,
-            format!("the profile {:?} (an administrator must mend it)", profile.name),
+            format!(
+                "the profile {:?} (an administrator must mend it)",
+                profile.name
+            ),
             error.0,
         )
     };
@@ -162,9 +165,9 @@ fn evaluate_variables(profile: &Profile, scope: &mut Scope<'_>) -> Result<(), Fa
     for (variable, name) in profile.body.variables.iter().zip(&profile.names.variables) {
         let path = || format!("spec.variables.{name}");
         let value = match variable {
-            Variable::Expression(expression) => {
-                expression.evaluate(scope).map_err(|error| Fault(format!("{}: {error}", path())))?
-            }
+            Variable::Expression(expression) => expression
+                .evaluate(scope)
+                .map_err(|error| Fault(format!("{}: {error}", path())))?,
             Variable::Template(template) => {
                 json_to_cel(&template.render(scope, &path())?.unwrap_or(Json::Null))
             }
@@ -177,7 +180,10 @@ fn evaluate_variables(profile: &Profile, scope: &mut Scope<'_>) -> Result<(), Fa
 fn message(rule: &Rule, scope: &Scope<'_>, path: &str) -> Result<String, Fault> {
     match rule.message.render(scope, path)? {
         Some(Json::String(text)) => Ok(text),
-        other => Err(Fault(format!("{path}: gives {}, expected text", other.unwrap_or(Json::Null)))),
+        other => Err(Fault(format!(
+            "{path}: gives {}, expected text",
+            other.unwrap_or(Json::Null)
+        ))),
     }
 }
 
@@ -189,13 +195,23 @@ fn broken_rules(
     let mut broken = Vec::new();
     for (index, rule) in profile.body.validations.iter().enumerate() {
         let path = format!("spec.validations[{index}]");
-        let holds = rule.condition.boolean(scope).map_err(|error| Fault(format!("{path}.expression: {error}")))?;
+        let holds = rule
+            .condition
+            .boolean(scope)
+            .map_err(|error| Fault(format!("{path}.expression: {error}")))?;
         if !holds {
-            let subject = match rule.parameter.and_then(|index| profile.parameters.get(index)) {
+            let subject = match rule
+                .parameter
+                .and_then(|index| profile.parameters.get(index))
+            {
                 Some(parameter) => parameters::key(&instance.name, parameter),
                 None => format!("{}.outrigger.dev", instance.name),
             };
-            broken.push(Problem::new(Code::Rule, subject, message(rule, scope, &format!("{path}.message"))?));
+            broken.push(Problem::new(
+                Code::Rule,
+                subject,
+                message(rule, scope, &format!("{path}.message"))?,
+            ));
         }
     }
     Ok(broken)
@@ -206,14 +222,22 @@ fn body(profile: &Profile, scope: &Scope<'_>) -> Result<Rendered, Fault> {
     let mut rendered = Rendered::default();
     for (index, rule) in body.warnings.iter().enumerate() {
         let path = format!("spec.warnings[{index}]");
-        if rule.condition.boolean(scope).map_err(|error| Fault(format!("{path}.when: {error}")))? {
-            rendered.warnings.push(message(rule, scope, &format!("{path}.message"))?);
+        if rule
+            .condition
+            .boolean(scope)
+            .map_err(|error| Fault(format!("{path}.when: {error}")))?
+        {
+            rendered
+                .warnings
+                .push(message(rule, scope, &format!("{path}.message"))?);
         }
     }
     for (mut json, path) in list(&body.init_containers, scope, "spec.initContainers")? {
         let position = position(&mut json, &path)?;
         decode::<Container>(&json, &path)?;
-        rendered.init_containers.push(InitContainer { json, position });
+        rendered
+            .init_containers
+            .push(InitContainer { json, position });
     }
     rendered.containers = typed_list::<Container>(&body.containers, scope, "spec.containers")?;
     rendered.volumes = typed_list::<Volume>(&body.volumes, scope, "spec.volumes")?;
@@ -224,22 +248,36 @@ fn body(profile: &Profile, scope: &Scope<'_>) -> Result<Rendered, Fault> {
             Some(tree) => tree.to_string(),
         };
         let key = format!("files.outrigger.dev/{}.{name}", scope.instance);
-        rendered.files.push(File { name: name.clone(), key, content });
+        rendered.files.push(File {
+            name: name.clone(),
+            key,
+            content,
+        });
     }
     for (json, path) in list(&body.shares, scope, "spec.shares")? {
         rendered.shares.push(decode(&json, &path)?);
     }
-    if let Some(names) = body.application_containers.render(scope, "spec.application.containers")? {
+    if let Some(names) = body
+        .application_containers
+        .render(scope, "spec.application.containers")?
+    {
         rendered.application_containers = Some(decode(&names, "spec.application.containers")?);
     }
     rendered.env = for_application::<EnvVar>(&body.env, scope, "spec.application.env")?;
-    rendered.mounts =
-        for_application::<VolumeMount>(&body.volume_mounts, scope, "spec.application.volumeMounts")?;
+    rendered.mounts = for_application::<VolumeMount>(
+        &body.volume_mounts,
+        scope,
+        "spec.application.volumeMounts",
+    )?;
     rendered.labels = pairs(&body.labels, scope, "spec.pod.labels")?;
     rendered.annotations = pairs(&body.annotations, scope, "spec.pod.annotations")?;
-    rendered.image_pull_secrets =
-        typed_list::<LocalObjectReference>(&body.image_pull_secrets, scope, "spec.pod.imagePullSecrets")?;
-    rendered.host_aliases = typed_list::<HostAlias>(&body.host_aliases, scope, "spec.pod.hostAliases")?;
+    rendered.image_pull_secrets = typed_list::<LocalObjectReference>(
+        &body.image_pull_secrets,
+        scope,
+        "spec.pod.imagePullSecrets",
+    )?;
+    rendered.host_aliases =
+        typed_list::<HostAlias>(&body.host_aliases, scope, "spec.pod.hostAliases")?;
     let path = "spec.pod.shareProcessNamespace";
     rendered.share_process_namespace = match body.share_process_namespace.render(scope, path)? {
         Some(value) => Some(decode(&value, path)?),
@@ -282,7 +320,10 @@ fn for_application<T: DeserializeOwned>(
 ) -> Result<Vec<ForApplication>, Fault> {
     let mut items = Vec::new();
     for (mut json, path) in list(template, scope, path)? {
-        let containers = match json.as_object_mut().and_then(|object| object.shift_remove("containers")) {
+        let containers = match json
+            .as_object_mut()
+            .and_then(|object| object.shift_remove("containers"))
+        {
             Some(names) => Some(decode(&names, &format!("{path}.containers"))?),
             None => None,
         };
@@ -296,7 +337,11 @@ fn decode<T: DeserializeOwned>(json: &Json, path: &str) -> Result<T, Fault> {
     T::deserialize(json).map_err(|error| Fault(format!("{path}: {error}; given {json}")))
 }
 
-fn pairs(template: &Template, scope: &Scope<'_>, path: &str) -> Result<Vec<(String, String)>, Fault> {
+fn pairs(
+    template: &Template,
+    scope: &Scope<'_>,
+    path: &str,
+) -> Result<Vec<(String, String)>, Fault> {
     #[derive(Deserialize)]
     struct Strings(indexmap::IndexMap<String, String>);
     match template.render(scope, path)? {
@@ -306,7 +351,10 @@ fn pairs(template: &Template, scope: &Scope<'_>, path: &str) -> Result<Vec<(Stri
 }
 
 fn position(json: &mut Json, path: &str) -> Result<Position, Fault> {
-    let Some(value) = json.as_object_mut().and_then(|object| object.shift_remove("position")) else {
+    let Some(value) = json
+        .as_object_mut()
+        .and_then(|object| object.shift_remove("position"))
+    else {
         return Ok(Position::Block);
     };
     let parsed = value.as_str().and_then(|text| match text.split_once(':') {

@@ -19,8 +19,14 @@ pub fn same_path(a: &str, b: &str) -> bool {
 
 /// What remains of `path` below `directory`; `None` if it is not below or the same.
 fn below<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
-    let rest = path.trim_end_matches('/').strip_prefix(directory.trim_end_matches('/'))?;
-    if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
+    let rest = path
+        .trim_end_matches('/')
+        .strip_prefix(directory.trim_end_matches('/'))?;
+    if rest.is_empty() {
+        Some("")
+    } else {
+        rest.strip_prefix('/')
+    }
 }
 
 /// The volume that the application already mounts over `path`: the deepest mount of the first container
@@ -35,7 +41,9 @@ pub fn find_cover(
     path: &str,
 ) -> Result<Option<Cover>, String> {
     for reference in containers {
-        let Some(container) = reference.get(pod) else { continue };
+        let Some(container) = reference.get(pod) else {
+            continue;
+        };
         let planned: Vec<Mount<'_>> = planned
             .iter()
             .filter(|addition| addition.at == *reference)
@@ -49,18 +57,31 @@ pub fn find_cover(
             // A mount over the root covers everything and shares nothing that was meant.
             .filter(|(mount, _)| !mount.mount_path.trim_end_matches('/').is_empty())
             .min_by_key(|(_, rest)| rest.len());
-        let Some((mount, rest)) = deepest else { continue };
-        if let Some(expression) = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty()) {
+        let Some((mount, rest)) = deepest else {
+            continue;
+        };
+        if let Some(expression) = mount
+            .sub_path_expr
+            .as_deref()
+            .filter(|text| !text.is_empty())
+        {
             return Err(format!(
                 "the container {:?} mounts the volume {:?} over {path} with subPathExpr {expression:?}, which no other container can expand",
                 &*container.name, &*mount.name
             ));
         }
-        let sub_path = [mount.sub_path.as_deref().unwrap_or_default().trim_matches('/'), rest]
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join("/");
+        let sub_path = [
+            mount
+                .sub_path
+                .as_deref()
+                .unwrap_or_default()
+                .trim_matches('/'),
+            rest,
+        ]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("/");
         return Ok(Some(Cover {
             volume: mount.name.to_string(),
             sub_path: (!sub_path.is_empty()).then_some(sub_path),
@@ -72,7 +93,11 @@ pub fn find_cover(
 /// Mount paths of the application below `path`.
 pub fn mounts_below(pod: &Pod<'_>, containers: &[ContainerRef], path: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for mount in containers.iter().filter_map(|reference| reference.get(pod)).flat_map(|container| container.mounts()) {
+    for mount in containers
+        .iter()
+        .filter_map(|reference| reference.get(pod))
+        .flat_map(|container| container.mounts())
+    {
         let inside = below(&mount.mount_path, path).is_some_and(|rest| !rest.is_empty());
         if inside && !found.iter().any(|known| *known == *mount.mount_path) {
             found.push(mount.mount_path.to_string());

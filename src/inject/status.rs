@@ -41,12 +41,16 @@ pub struct Record {
 impl Status {
     /// Reads an annotation. Anything that is not ours is no status, and so no claim.
     pub fn parse(annotation: Option<&str>) -> Self {
-        annotation.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        annotation
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
     }
 
     /// The record of an instance of a profile.
     pub fn record(&self, instance: &str, profile: &str) -> Option<&Record> {
-        self.instances.iter().find(|record| record.instance == instance && record.profile == profile)
+        self.instances
+            .iter()
+            .find(|record| record.instance == instance && record.profile == profile)
     }
 
     /// The annotation's value.

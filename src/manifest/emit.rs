@@ -102,8 +102,10 @@ fn inline(value: &Json) -> String {
 fn fits_block(text: &str) -> bool {
     text.trim_end_matches('\n').contains('\n')
         && !text.starts_with([' ', '\n', '\t'])
-        && text.chars().all(|character| character == '\n' || character == '\t' || is_printable(character))
-        && !text.lines().any(|line| line.ends_with([' ', '\t']) )
+        && text
+            .chars()
+            .all(|character| character == '\n' || character == '\t' || is_printable(character))
+        && !text.lines().any(|line| line.ends_with([' ', '\t']))
 }
 
 fn literal(text: &str, indent: usize, out: &mut String) {
@@ -147,7 +149,9 @@ fn scalar(text: &str) -> String {
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
             printable if is_printable(printable) => quoted.push(printable),
-            other if (other as u32) <= 0xFFFF => quoted.push_str(&format!("\\u{:04X}", other as u32)),
+            other if (other as u32) <= 0xFFFF => {
+                quoted.push_str(&format!("\\u{:04X}", other as u32))
+            }
             other => quoted.push_str(&format!("\\U{:08X}", other as u32)),
         }
     }
@@ -161,11 +165,36 @@ fn is_plain(text: &str) -> bool {
     if is_quantity(text) {
         return true;
     }
-    const WORDS: &[&str] = &["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan"];
+    const WORDS: &[&str] = &[
+        "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan",
+    ];
     let first = text.chars().next();
-    let starts_well = first.is_some_and(|first| first.is_ascii_alphabetic() || matches!(first, '/' | '_' | '$'));
+    let starts_well =
+        first.is_some_and(|first| first.is_ascii_alphabetic() || matches!(first, '/' | '_' | '$'));
     let holds = |character: char| {
-        character.is_ascii_alphanumeric() || matches!(character, '/' | '_' | '-' | '.' | '$' | '(' | ')' | '+' | '=' | '@' | '~' | '*' | '^' | ';' | '<' | '>' | ' ' | ':' | ',' | '%')
+        character.is_ascii_alphanumeric()
+            || matches!(
+                character,
+                '/' | '_'
+                    | '-'
+                    | '.'
+                    | '$'
+                    | '('
+                    | ')'
+                    | '+'
+                    | '='
+                    | '@'
+                    | '~'
+                    | '*'
+                    | '^'
+                    | ';'
+                    | '<'
+                    | '>'
+                    | ' '
+                    | ':'
+                    | ','
+                    | '%'
+            )
     };
     starts_well
         && text.chars().all(holds)
@@ -178,7 +207,11 @@ fn is_plain(text: &str) -> bool {
 /// Whether a string is a quantity with a suffix, as in `10m` or `64Mi`, which no reader takes for a number.
 fn is_quantity(text: &str) -> bool {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    digits > 0 && matches!(&text[digits..], "m" | "k" | "M" | "G" | "T" | "Ki" | "Mi" | "Gi" | "Ti")
+    digits > 0
+        && matches!(
+            &text[digits..],
+            "m" | "k" | "M" | "G" | "T" | "Ki" | "Mi" | "Gi" | "Ti"
+        )
 }
 
 #[cfg(test)]
@@ -191,13 +224,62 @@ mod tests {
     #[test]
     fn strings_stay_strings_for_every_reader() {
         for text in [
-            "", "yes", "No", "on", "null", "~", "1e3", "0x1F", "012", "1_000", "12:30:45", "2001-01-01", ".5", "+1", "-", "--- x",
-            "a: b", "a #b", "# a", "- a", "? a", "&a", "*a", "!a", "%a", "@a", "`a", "{a", "[a", "|", ">", "'a", "\"a", " a", "a ", "a\tb",
-            "a\nb", "a\nb\n", "a\n\n", "\na", " a\nb", "a \nb", "\u{FEFF}", "\u{2028}", "é", "😀", "\0", "=", "<<", "NaN", ".inf",
+            "",
+            "yes",
+            "No",
+            "on",
+            "null",
+            "~",
+            "1e3",
+            "0x1F",
+            "012",
+            "1_000",
+            "12:30:45",
+            "2001-01-01",
+            ".5",
+            "+1",
+            "-",
+            "--- x",
+            "a: b",
+            "a #b",
+            "# a",
+            "- a",
+            "? a",
+            "&a",
+            "*a",
+            "!a",
+            "%a",
+            "@a",
+            "`a",
+            "{a",
+            "[a",
+            "|",
+            ">",
+            "'a",
+            "\"a",
+            " a",
+            "a ",
+            "a\tb",
+            "a\nb",
+            "a\nb\n",
+            "a\n\n",
+            "\na",
+            " a\nb",
+            "a \nb",
+            "\u{FEFF}",
+            "\u{2028}",
+            "é",
+            "😀",
+            "\0",
+            "=",
+            "<<",
+            "NaN",
+            ".inf",
         ] {
             let value = json!({text: text, "list": [text, [text]]});
             let written = write(&value);
-            let read: Json = serde_saphyr::from_str(&written).unwrap_or_else(|error| panic!("{text:?}: {error}\n{written}"));
+            let read: Json = serde_saphyr::from_str(&written)
+                .unwrap_or_else(|error| panic!("{text:?}: {error}\n{written}"));
             assert_eq!(read, value, "{written}");
         }
     }
@@ -205,7 +287,10 @@ mod tests {
     #[test]
     fn lists_stand_as_kubectl_writes_them() {
         let value = json!({"a": [{"b": 1, "c": ["x"]}, []], "d": {}, "e": "l1\nl2\n"});
-        assert_eq!(write(&value), "a:\n- b: 1\n  c:\n  - x\n- []\nd: {}\ne: |\n  l1\n  l2\n");
+        assert_eq!(
+            write(&value),
+            "a:\n- b: 1\n  c:\n  - x\n- []\nd: {}\ne: |\n  l1\n  l2\n"
+        );
     }
 
     fn trees() -> impl Strategy<Value = Json> {
@@ -213,7 +298,11 @@ mod tests {
             Just(Json::Null),
             any::<bool>().prop_map(Json::from),
             any::<i64>().prop_map(Json::from),
-            any::<f64>().prop_filter("finite", |number| number.is_finite() && number.abs() < 1e15 && number.abs() > 1e-5).prop_map(Json::from),
+            any::<f64>()
+                .prop_filter("finite", |number| number.is_finite()
+                    && number.abs() < 1e15
+                    && number.abs() > 1e-5)
+                .prop_map(Json::from),
             any::<String>().prop_map(Json::from),
             "[ -~\n]{0,20}".prop_map(Json::from),
         ];

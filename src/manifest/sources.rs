@@ -56,7 +56,10 @@ pub fn read_all(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Stream>, 
             let mut bytes = Vec::new();
             stdin
                 .read_to_end(&mut bytes)
-                .map_err(|error| ManifestError::Unreadable { path: "standard input".to_owned(), error })?;
+                .map_err(|error| ManifestError::Unreadable {
+                    path: "standard input".to_owned(),
+                    error,
+                })?;
             streams.push(Stream::parse("standard input", &bytes)?);
             continue;
         }
@@ -64,7 +67,9 @@ pub fn read_all(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Stream>, 
         if path.is_dir() {
             walk(path, &mut files)?;
             if files.is_empty() {
-                return Err(ManifestError::Empty { path: path.display().to_string() });
+                return Err(ManifestError::Empty {
+                    path: path.display().to_string(),
+                });
             }
         } else {
             files.push(path.clone());
@@ -78,7 +83,10 @@ pub fn read_all(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Stream>, 
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> ManifestError {
-    ManifestError::Unreadable { path: path.display().to_string(), error }
+    ManifestError::Unreadable {
+        path: path.display().to_string(),
+        error,
+    }
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ManifestError> {
@@ -88,10 +96,12 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ManifestError> {
     }
     entries.sort();
     for path in entries {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let manifest = path
-            .extension()
-            .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let manifest = path.extension().is_some_and(|extension| {
+            extension == "yaml" || extension == "yml" || extension == "json"
+        });
         if hidden {
             continue;
         } else if path.is_dir() {

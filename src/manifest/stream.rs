@@ -40,14 +40,22 @@ impl Stream {
     /// # Errors
     /// Bytes that are no text, or the first document that is neither YAML nor JSON, with its line.
     pub fn parse(source: &str, bytes: &[u8]) -> Result<Self, ManifestError> {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| ManifestError::NotText { path: source.to_owned(), at: error.valid_up_to() })?;
-        let (mark, text) = text.strip_prefix(MARK).map_or((false, text), |rest| (true, rest));
+        let text = std::str::from_utf8(bytes).map_err(|error| ManifestError::NotText {
+            path: source.to_owned(),
+            at: error.valid_up_to(),
+        })?;
+        let (mark, text) = text
+            .strip_prefix(MARK)
+            .map_or((false, text), |rest| (true, rest));
         let documents = match parse_json(text) {
             Some(documents) => documents,
             None => parse_yaml(source, text)?,
         };
-        Ok(Self { source: source.to_owned(), documents, mark })
+        Ok(Self {
+            source: source.to_owned(),
+            documents,
+            mark,
+        })
     }
 
     /// Every workload in the stream, those inside of a `List` too.
@@ -81,10 +89,17 @@ impl Stream {
     ///
     /// # Errors
     /// An operation that does not apply.
-    pub fn apply(&mut self, workload: &Workload, patch: &json_patch::Patch) -> Result<(), json_patch::PatchError> {
+    pub fn apply(
+        &mut self,
+        workload: &Workload,
+        patch: &json_patch::Patch,
+    ) -> Result<(), json_patch::PatchError> {
         let document = self.documents.get_mut(workload.document);
         let Some((template, changed)) = document.and_then(|document| {
-            Some((document.value.pointer_mut(&workload.pointer)?, &mut document.changed))
+            Some((
+                document.value.pointer_mut(&workload.pointer)?,
+                &mut document.changed,
+            ))
         }) else {
             return Ok(());
         };
@@ -107,13 +122,22 @@ impl Stream {
 
     /// The stream as it was read.
     pub fn original(&self) -> String {
-        let mark = if self.mark { MARK.to_string() } else { String::new() };
-        self.documents.iter().fold(mark, |text, document| text + &document.text)
+        let mark = if self.mark {
+            MARK.to_string()
+        } else {
+            String::new()
+        };
+        self.documents
+            .iter()
+            .fold(mark, |text, document| text + &document.text)
     }
 
     /// What the documents hold, empty ones left out.
     pub fn values(&self) -> impl Iterator<Item = &Json> {
-        self.documents.iter().map(|document| &document.value).filter(|value| !value.is_null())
+        self.documents
+            .iter()
+            .map(|document| &document.value)
+            .filter(|value| !value.is_null())
     }
 }
 
@@ -122,7 +146,9 @@ impl Document {
         match (self.changed, self.language) {
             (false, _) => self.text.clone(),
             (true, Language::Json) => format!("{:#}\n", self.value),
-            (true, Language::Yaml) => format!("{}{}", emit::head(&self.text), emit::write(&self.value)),
+            (true, Language::Yaml) => {
+                format!("{}{}", emit::head(&self.text), emit::write(&self.value))
+            }
         }
     }
 }
@@ -160,7 +186,12 @@ fn parse_yaml(source: &str, text: &str) -> Result<Vec<Document>, ManifestError> 
             message: error.message,
         })?;
         line += chunk.matches('\n').count();
-        documents.push(Document { text: chunk.to_owned(), value, language: Language::Yaml, changed: false });
+        documents.push(Document {
+            text: chunk.to_owned(),
+            value,
+            language: Language::Yaml,
+            changed: false,
+        });
     }
     Ok(documents)
 }
@@ -195,9 +226,13 @@ mod tests {
 
     #[test]
     fn a_document_that_is_no_yaml_is_named_with_its_line() {
-        let error = Stream::parse("x.yaml", b"a: 1\n---\nb: [\n").unwrap_err().to_string();
+        let error = Stream::parse("x.yaml", b"a: 1\n---\nb: [\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("x.yaml: document 2, line "), "{error}");
-        let error = Stream::parse("x.yaml", b"a: 1\na: 2\n").unwrap_err().to_string();
+        let error = Stream::parse("x.yaml", b"a: 1\na: 2\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("duplicate"), "{error}");
         let error = Stream::parse("x.yaml", b"a: \xff").unwrap_err().to_string();
         assert_eq!(error, "x.yaml: is not UTF-8 at byte 3");
@@ -205,7 +240,10 @@ mod tests {
 
     #[test]
     fn aliases_are_resolved_within_bounds() {
-        assert_eq!(stream("a: &x {b: 1}\nc: *x\n").documents[0].value["c"]["b"], 1);
+        assert_eq!(
+            stream("a: &x {b: 1}\nc: *x\n").documents[0].value["c"]["b"],
+            1
+        );
         let mut bomb = String::from("a: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..10 {
             let alias = format!("*a{}", level - 1);
@@ -220,7 +258,9 @@ mod tests {
         let text = "# first\na: 1 # one\n---\n# about the pod\napiVersion: v1\nkind: Pod # inline\nmetadata: {name: x}\nspec: {}\n---\nb:  2\n";
         let mut stream = stream(text);
         let workload = stream.workloads().remove(0);
-        let patch = serde_json::from_str(r#"[{"op":"add","path":"/metadata/labels","value":{"a":"yes"}}]"#).unwrap();
+        let patch =
+            serde_json::from_str(r#"[{"op":"add","path":"/metadata/labels","value":{"a":"yes"}}]"#)
+                .unwrap();
         stream.apply(&workload, &patch).unwrap();
         assert_eq!(
             stream.to_text(),

@@ -34,7 +34,10 @@ const KINDS: &[(&[&str], &str, &str)] = &[
 pub(super) fn find(document: usize, value: &Json) -> Vec<Workload> {
     let kind = value.get("kind").and_then(Json::as_str).unwrap_or_default();
     if kind.ends_with("List") {
-        let items = value.get("items").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+        let items = value
+            .get("items")
+            .and_then(Json::as_array)
+            .map_or(&[][..], Vec::as_slice);
         return items
             .iter()
             .enumerate()
@@ -42,28 +45,48 @@ pub(super) fn find(document: usize, value: &Json) -> Vec<Workload> {
                 // The items of a typed list, as a DeploymentList, need not repeat their kind.
                 let implied = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
                 let version = value.get("apiVersion").and_then(Json::as_str);
-                of(document, item, &format!("/items/{index}"), implied.zip(version))
+                of(
+                    document,
+                    item,
+                    &format!("/items/{index}"),
+                    implied.zip(version),
+                )
             })
             .collect();
     }
     of(document, value, "", None).into_iter().collect()
 }
 
-fn of(document: usize, value: &Json, prefix: &str, implied: Option<(&str, &str)>) -> Option<Workload> {
+fn of(
+    document: usize,
+    value: &Json,
+    prefix: &str,
+    implied: Option<(&str, &str)>,
+) -> Option<Workload> {
     let own = |field: &str| value.get(field).and_then(Json::as_str);
     let kind = own("kind").or(implied.map(|(kind, _)| kind))?;
     let version = own("apiVersion").or(implied.map(|(_, version)| version))?;
     let group = version.split_once('/').map_or("", |(group, _)| group);
-    let (_, _, pointer) = KINDS.iter().find(|(groups, known, _)| *known == kind && groups.contains(&group))?;
+    let (_, _, pointer) = KINDS
+        .iter()
+        .find(|(groups, known, _)| *known == kind && groups.contains(&group))?;
     if !value.pointer(pointer)?.is_object() {
         return None;
     }
-    let metadata = |field: &str| value.get("metadata")?.get(field)?.as_str().map(str::to_owned);
+    let metadata = |field: &str| {
+        value
+            .get("metadata")?
+            .get(field)?
+            .as_str()
+            .map(str::to_owned)
+    };
     Some(Workload {
         document,
         pointer: format!("{prefix}{pointer}"),
         kind: kind.to_owned(),
-        name: metadata("name").or_else(|| metadata("generateName")).unwrap_or_default(),
+        name: metadata("name")
+            .or_else(|| metadata("generateName"))
+            .unwrap_or_default(),
         namespace: metadata("namespace").filter(|name| !name.is_empty()),
     })
 }
@@ -78,10 +101,30 @@ mod tests {
     fn each_kind_is_found_where_it_keeps_its_template() {
         let template = json!({"metadata": {}, "spec": {"containers": []}});
         for (version, kind, pointer, spec) in [
-            ("apps/v1", "Deployment", "/spec/template", json!({"template": template})),
-            ("extensions/v1beta1", "DaemonSet", "/spec/template", json!({"template": template})),
-            ("batch/v1", "Job", "/spec/template", json!({"template": template})),
-            ("batch/v1beta1", "CronJob", "/spec/jobTemplate/spec/template", json!({"jobTemplate": {"spec": {"template": template}}})),
+            (
+                "apps/v1",
+                "Deployment",
+                "/spec/template",
+                json!({"template": template}),
+            ),
+            (
+                "extensions/v1beta1",
+                "DaemonSet",
+                "/spec/template",
+                json!({"template": template}),
+            ),
+            (
+                "batch/v1",
+                "Job",
+                "/spec/template",
+                json!({"template": template}),
+            ),
+            (
+                "batch/v1beta1",
+                "CronJob",
+                "/spec/jobTemplate/spec/template",
+                json!({"jobTemplate": {"spec": {"template": template}}}),
+            ),
             ("v1", "Pod", "", json!({"containers": []})),
         ] {
             let manifest = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}, "spec": spec});
@@ -96,10 +139,17 @@ mod tests {
     #[test]
     fn a_kind_of_another_group_is_left_alone() {
         for version in ["example.com/v1", "serving.knative.dev/v1", "v1", ""] {
-            let manifest = json!({"apiVersion": version, "kind": "Deployment", "spec": {"template": {}}});
+            let manifest =
+                json!({"apiVersion": version, "kind": "Deployment", "spec": {"template": {}}});
             assert_eq!(find(0, &manifest), []);
         }
-        assert_eq!(find(0, &json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": null})), []);
+        assert_eq!(
+            find(
+                0,
+                &json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": null})
+            ),
+            []
+        );
         assert_eq!(find(0, &json!("text")), []);
         assert_eq!(find(0, &json!(null)), []);
     }

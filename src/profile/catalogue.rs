@@ -59,7 +59,9 @@ pub struct CatalogueError {
 impl fmt::Display for CatalogueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: the profile defaults are refused:", self.source)?;
-        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.problems
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
 
@@ -80,8 +82,14 @@ impl Defaults {
         }
         let tree = yaml::read(text)
             .map_err(|error| refuse(String::new(), format!("this is no YAML: {error}")))?;
-        if let Some(key) = tree.as_object().and_then(|object| object.keys().find(|key| *key != "profileDefaults")) {
-            return Err(refuse(key.clone(), "unknown key, expected \"profileDefaults\"".to_owned()));
+        if let Some(key) = tree
+            .as_object()
+            .and_then(|object| object.keys().find(|key| *key != "profileDefaults"))
+        {
+            return Err(refuse(
+                key.clone(),
+                "unknown key, expected \"profileDefaults\"".to_owned(),
+            ));
         }
         serde_path_to_error::deserialize(tree)
             .map_err(|error| refuse(error.path().to_string(), error.inner().to_string()))
@@ -107,7 +115,10 @@ impl Catalogue {
     /// # Errors
     /// A built-in profile that does not compile; the tests see to it that there is none.
     pub fn built_in() -> Result<Vec<Arc<Profile>>, ProfileError> {
-        BUILT_IN.iter().map(|text| Profile::parse("built-in", text).map(Arc::new)).collect()
+        BUILT_IN
+            .iter()
+            .map(|text| Profile::parse("built-in", text).map(Arc::new))
+            .collect()
     }
 
     /// The same catalogue with the admin's defaults.
@@ -115,21 +126,37 @@ impl Catalogue {
     /// # Errors
     /// A profile or parameter that does not exist, or a value outside its grammar: all of them, each
     /// with its path.
-    pub fn with_defaults(mut self, source: &str, defaults: &Defaults) -> Result<Self, CatalogueError> {
+    pub fn with_defaults(
+        mut self,
+        source: &str,
+        defaults: &Defaults,
+    ) -> Result<Self, CatalogueError> {
         let mut problems = Vec::new();
         for (name, values) in &defaults.profile_defaults {
             let path = format!("profileDefaults.{name}");
             let Some(entry) = self.entries.get_mut(name) else {
                 let hint = hint(name, self.names());
-                problems.push(ProfileProblem::new(path, format!("there is no such profile{hint}")));
+                problems.push(ProfileProblem::new(
+                    path,
+                    format!("there is no such profile{hint}"),
+                ));
                 continue;
             };
             for (key, value) in values {
                 let path = format!("{path}.{key}");
                 let parameters = &entry.profile.parameters;
-                let Some(index) = parameters.iter().position(|parameter| parameter.name == *key) else {
-                    let hint = hint(key, parameters.iter().map(|parameter| parameter.name.as_str()));
-                    problems.push(ProfileProblem::new(path, format!("the profile has no such parameter{hint}")));
+                let Some(index) = parameters
+                    .iter()
+                    .position(|parameter| parameter.name == *key)
+                else {
+                    let hint = hint(
+                        key,
+                        parameters.iter().map(|parameter| parameter.name.as_str()),
+                    );
+                    problems.push(ProfileProblem::new(
+                        path,
+                        format!("the profile has no such parameter{hint}"),
+                    ));
                     continue;
                 };
                 match parameters[index].accept(value) {
@@ -141,7 +168,10 @@ impl Catalogue {
         if problems.is_empty() {
             Ok(self)
         } else {
-            Err(CatalogueError { source: source.to_owned(), problems })
+            Err(CatalogueError {
+                source: source.to_owned(),
+                problems,
+            })
         }
     }
 
@@ -163,5 +193,7 @@ impl Catalogue {
 
 /// `; did you mean "x"?`, or nothing.
 pub(crate) fn hint<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
-    parameter::nearest(given, known).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default()
+    parameter::nearest(given, known)
+        .map(|name| format!("; did you mean {name:?}?"))
+        .unwrap_or_default()
 }

@@ -1,9 +1,9 @@
 //! From document to compiled profile.
 
+use indexmap::IndexMap;
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, HostAlias, LocalObjectReference, Volume, VolumeMount,
 };
-use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -152,8 +152,15 @@ impl Profile {
     }
 
     fn from_tree(source: &str, text: &str, tree: &Json) -> Result<Self, ProfileError> {
-        let name = tree.pointer("/metadata/name").and_then(Json::as_str).map(str::to_owned);
-        let refuse = |problems| ProfileError { source: source.to_owned(), name: name.clone(), problems };
+        let name = tree
+            .pointer("/metadata/name")
+            .and_then(Json::as_str)
+            .map(str::to_owned);
+        let refuse = |problems| ProfileError {
+            source: source.to_owned(),
+            name: name.clone(),
+            problems,
+        };
         let document = Document::decode(tree).map_err(refuse)?;
         with_room(|| compile(source, text, document))
             .unwrap_or_else(|| Err(vec![ProfileProblem::new("", "the compiler failed on it")]))
@@ -178,7 +185,12 @@ const STACK: usize = 64 << 20;
 /// must never take the webhook down.
 fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| {
-        std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work).ok()?.join().ok()
+        std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, work)
+            .ok()?
+            .join()
+            .ok()
     })
 }
 
@@ -187,7 +199,10 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
     let Document { metadata, spec, .. } = document;
     check_name(&metadata.name, &mut problems);
     if spec.summary.trim().is_empty() {
-        problems.push(ProfileProblem::new("spec.summary", "expected a sentence that says what the profile does"));
+        problems.push(ProfileProblem::new(
+            "spec.summary",
+            "expected a sentence that says what the profile does",
+        ));
     }
     let revision = revision(&metadata.name, &spec);
 
@@ -198,7 +213,11 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
         match Parameter::compile(&name, declared) {
             Ok(parameter) => parameters.push(parameter),
             Err(errors) => problems.extend(errors.into_iter().map(|error| {
-                let path = if error.path.is_empty() { path.clone() } else { format!("{path}.{}", error.path) };
+                let path = if error.path.is_empty() {
+                    path.clone()
+                } else {
+                    format!("{path}.{}", error.path)
+                };
                 ProfileProblem::new(path, error.message)
             })),
         }
@@ -215,7 +234,11 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
             Json::String(cel) if !cel.contains("${") => {
                 compiler.expression(cel, &path).map(Variable::Expression)
             }
-            tree => Some(Variable::Template(compiler.template(tree, &path, Place::Plain))),
+            tree => Some(Variable::Template(compiler.template(
+                tree,
+                &path,
+                Place::Plain,
+            ))),
         };
         reads.merge(compiler.reads);
         problems.append(&mut compiler.problems);
@@ -232,23 +255,49 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
     }
 
     let mut compiler = Compiler::new(&names);
-    let plain = |compiler: &mut Compiler<'_>, tree: &Json, path: &str| compiler.template(tree, path, Place::Plain);
+    let plain = |compiler: &mut Compiler<'_>, tree: &Json, path: &str| {
+        compiler.template(tree, path, Place::Plain)
+    };
     let body = Body {
         variables,
         validations: validations(&spec.validations, &parameters, &mut compiler),
         warnings: warnings(&spec.warnings, &mut compiler),
-        init_containers: compiler.template(&spec.init_containers, "spec.initContainers", Place::Containers),
+        init_containers: compiler.template(
+            &spec.init_containers,
+            "spec.initContainers",
+            Place::Containers,
+        ),
         containers: compiler.template(&spec.containers, "spec.containers", Place::Containers),
         volumes: plain(&mut compiler, &spec.volumes, "spec.volumes"),
-        files: spec.files.iter().map(|(name, tree)| (name.clone(), file(name, tree, &mut compiler))).collect(),
+        files: spec
+            .files
+            .iter()
+            .map(|(name, tree)| (name.clone(), file(name, tree, &mut compiler)))
+            .collect(),
         shares: plain(&mut compiler, &spec.shares, "spec.shares"),
-        application_containers: plain(&mut compiler, &spec.application.containers, "spec.application.containers"),
+        application_containers: plain(
+            &mut compiler,
+            &spec.application.containers,
+            "spec.application.containers",
+        ),
         env: compiler.template(&spec.application.env, "spec.application.env", Place::Env),
-        volume_mounts: compiler.template(&spec.application.volume_mounts, "spec.application.volumeMounts", Place::Mounts),
+        volume_mounts: compiler.template(
+            &spec.application.volume_mounts,
+            "spec.application.volumeMounts",
+            Place::Mounts,
+        ),
         labels: plain(&mut compiler, &spec.pod.labels, "spec.pod.labels"),
         annotations: plain(&mut compiler, &spec.pod.annotations, "spec.pod.annotations"),
-        image_pull_secrets: plain(&mut compiler, &spec.pod.image_pull_secrets, "spec.pod.imagePullSecrets"),
-        host_aliases: plain(&mut compiler, &spec.pod.host_aliases, "spec.pod.hostAliases"),
+        image_pull_secrets: plain(
+            &mut compiler,
+            &spec.pod.image_pull_secrets,
+            "spec.pod.imagePullSecrets",
+        ),
+        host_aliases: plain(
+            &mut compiler,
+            &spec.pod.host_aliases,
+            "spec.pod.hostAliases",
+        ),
         share_process_namespace: plain(
             &mut compiler,
             &spec.pod.share_process_namespace,
@@ -285,12 +334,14 @@ fn in_order_of_use<'s>(
     problems: &mut Vec<ProfileProblem>,
 ) -> Vec<(&'s String, &'s Json)> {
     let uses = |tree: &Json, name: &str| {
-        tree.to_string().match_indices("variables.").any(|(start, word)| {
-            let rest = &tree.to_string()[start + word.len()..];
-            rest.strip_prefix(name).is_some_and(|after| {
-                !after.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_')
+        tree.to_string()
+            .match_indices("variables.")
+            .any(|(start, word)| {
+                let rest = &tree.to_string()[start + word.len()..];
+                rest.strip_prefix(name).is_some_and(|after| {
+                    !after.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_')
+                })
             })
-        })
     };
     let mut waiting: Vec<(&String, &Json)> = variables.iter().collect();
     let mut ordered: Vec<(&String, &Json)> = Vec::with_capacity(waiting.len());
@@ -320,7 +371,10 @@ fn check_name(name: &str, problems: &mut Vec<ProfileProblem>) {
             format!("given {name:?}, expected a DNS label: it becomes the prefix of annotations and container names"),
         ));
     } else if name == FILES || name == "none" {
-        problems.push(ProfileProblem::new("metadata.name", format!("{name:?} has a meaning of its own in annotations")));
+        problems.push(ProfileProblem::new(
+            "metadata.name",
+            format!("{name:?} has a meaning of its own in annotations"),
+        ));
     }
 }
 
@@ -329,15 +383,25 @@ fn check_name(name: &str, problems: &mut Vec<ProfileProblem>) {
 fn revision(name: &str, spec: &Spec) -> String {
     let mut content = serde_json::to_value((name, spec)).unwrap_or_default();
     content.sort_all_objects();
-    Sha256::digest(content.to_string().as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(content.to_string().as_bytes())
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
-fn validations(rules: &[Validation], parameters: &[Parameter], compiler: &mut Compiler<'_>) -> Vec<Rule> {
+fn validations(
+    rules: &[Validation],
+    parameters: &[Parameter],
+    compiler: &mut Compiler<'_>,
+) -> Vec<Rule> {
     let mut compiled = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
         let path = format!("spec.validations[{index}]");
         let parameter = rule.parameter.as_deref().and_then(|name| {
-            let found = parameters.iter().position(|parameter| parameter.name == name);
+            let found = parameters
+                .iter()
+                .position(|parameter| parameter.name == name);
             if found.is_none() {
                 compiler.problems.push(ProfileProblem::new(
                     format!("{path}.parameter"),
@@ -348,7 +412,11 @@ fn validations(rules: &[Validation], parameters: &[Parameter], compiler: &mut Co
         });
         let condition = compiler.expression(&rule.expression, &format!("{path}.expression"));
         let message = compiler.text(&rule.message, &format!("{path}.message"), Place::Plain);
-        compiled.extend(condition.map(|condition| Rule { condition, message, parameter }));
+        compiled.extend(condition.map(|condition| Rule {
+            condition,
+            message,
+            parameter,
+        }));
     }
     compiled
 }
@@ -359,14 +427,20 @@ fn warnings(rules: &[Warning], compiler: &mut Compiler<'_>) -> Vec<Rule> {
         let path = format!("spec.warnings[{index}]");
         let condition = compiler.expression(&rule.when, &format!("{path}.when"));
         let message = compiler.text(&rule.message, &format!("{path}.message"), Place::Plain);
-        compiled.extend(condition.map(|condition| Rule { condition, message, parameter: None }));
+        compiled.extend(condition.map(|condition| Rule {
+            condition,
+            message,
+            parameter: None,
+        }));
     }
     compiled
 }
 
 fn file(name: &str, tree: &Json, compiler: &mut Compiler<'_>) -> Template {
     let path = format!("spec.files.{name}");
-    let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    let fits = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.ends_with(|last: char| last.is_ascii_alphanumeric());
     if !fits || name.len() > 60 {
@@ -384,7 +458,11 @@ fn file(name: &str, tree: &Json, compiler: &mut Compiler<'_>) -> Template {
             Template::nothing()
         }
         Json::String(text) => Template::Literal(Json::String(text.clone())),
-        Json::Array(_) | Json::Object(_) if [".json", ".yaml", ".yml"].iter().any(|suffix| name.ends_with(suffix)) => {
+        Json::Array(_) | Json::Object(_)
+            if [".json", ".yaml", ".yml"]
+                .iter()
+                .any(|suffix| name.ends_with(suffix)) =>
+        {
             compiler.template(tree, &path, Place::Plain)
         }
         _ => {
@@ -399,9 +477,10 @@ fn file(name: &str, tree: &Json, compiler: &mut Compiler<'_>) -> Template {
 
 /// The checks that need the compiled trees.
 fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
-    for (template, path) in
-        [(&body.init_containers, "spec.initContainers"), (&body.containers, "spec.containers")]
-    {
+    for (template, path) in [
+        (&body.init_containers, "spec.initContainers"),
+        (&body.containers, "spec.containers"),
+    ] {
         strict::check_items::<Container>(template, path, INIT_CONTAINER_KEYS, problems);
         for (path, container) in mappings(template, path) {
             for needed in ["name", "image", "resources"] {
@@ -409,7 +488,9 @@ fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
                     problems.push(ProfileProblem::new(
                         format!("{path}.{needed}"),
                         match needed {
-                            "resources" => "missing: a quota refuses containers without requests and limits",
+                            "resources" => {
+                                "missing: a quota refuses containers without requests and limits"
+                            }
                             _ => "missing",
                         },
                     ));
@@ -435,30 +516,51 @@ fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
     for (path, volume) in mappings(&body.volumes, "spec.volumes") {
         for (key, value) in volume {
             if let (true, Template::Mapping(empty)) = (key == "emptyDir", value)
-                && !empty.entries.iter().any(|(key, _)| key == "sizeLimit") {
-                    problems.push(ProfileProblem::new(
-                        format!("{path}.emptyDir.sizeLimit"),
-                        "missing: without it the volume can fill the node's disk",
-                    ));
-                }
+                && !empty.entries.iter().any(|(key, _)| key == "sizeLimit")
+            {
+                problems.push(ProfileProblem::new(
+                    format!("{path}.emptyDir.sizeLimit"),
+                    "missing: without it the volume can fill the node's disk",
+                ));
+            }
         }
     }
     strict::check_items::<Share>(&body.shares, "spec.shares", &[], problems);
-    for (template, path) in [(&body.labels, "spec.pod.labels"), (&body.annotations, "spec.pod.annotations")] {
-        strict::check::<Option<std::collections::BTreeMap<String, String>>>(template, path, &[], problems);
+    for (template, path) in [
+        (&body.labels, "spec.pod.labels"),
+        (&body.annotations, "spec.pod.annotations"),
+    ] {
+        strict::check::<Option<std::collections::BTreeMap<String, String>>>(
+            template,
+            path,
+            &[],
+            problems,
+        );
         if let Template::Mapping(mapping) = template {
             for (key, _) in &mapping.entries {
                 check_key(key, path, problems);
             }
         }
     }
-    strict::check::<Option<bool>>(&body.share_process_namespace, "spec.pod.shareProcessNamespace", &[], problems);
-    strict::check::<Option<Vec<String>>>(&body.application_containers, "spec.application.containers", &[], problems);
+    strict::check::<Option<bool>>(
+        &body.share_process_namespace,
+        "spec.pod.shareProcessNamespace",
+        &[],
+        problems,
+    );
+    strict::check::<Option<Vec<String>>>(
+        &body.application_containers,
+        "spec.application.containers",
+        &[],
+        problems,
+    );
     for (path, container) in mappings(&body.init_containers, "spec.initContainers") {
         for (key, value) in container {
             if let ("position", Template::Literal(value)) = (key.as_str(), value) {
                 let text = value.as_str().unwrap_or_default();
-                let beside = text.strip_prefix("before:").or_else(|| text.strip_prefix("after:"));
+                let beside = text
+                    .strip_prefix("before:")
+                    .or_else(|| text.strip_prefix("after:"));
                 let named = beside.is_some_and(|name| parameter::is_dns_label(name.trim()));
                 if !matches!(text, "first" | "last") && !named {
                     problems.push(ProfileProblem::new(
@@ -469,7 +571,12 @@ fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
             }
         }
     }
-    strict::check_items::<EnvVar>(&body.env, "spec.application.env", APPLICATION_KEYS, problems);
+    strict::check_items::<EnvVar>(
+        &body.env,
+        "spec.application.env",
+        APPLICATION_KEYS,
+        problems,
+    );
     strict::check_items::<VolumeMount>(
         &body.volume_mounts,
         "spec.application.volumeMounts",
@@ -487,12 +594,16 @@ fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
 
 /// A key of a label or annotation that the API server takes and that is not ours to write otherwise.
 fn check_key(key: &str, path: &str, problems: &mut Vec<ProfileProblem>) {
-    let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
+    let (domain, name) = key
+        .split_once('/')
+        .map_or((None, key), |(domain, name)| (Some(domain), name));
     let ends = |edge: Option<char>| edge.is_some_and(|edge| edge.is_ascii_alphanumeric());
     let fits = name.len() <= 63
         && ends(name.chars().next())
         && ends(name.chars().next_back())
-        && name.chars().all(|part| part.is_ascii_alphanumeric() || matches!(part, '-' | '_' | '.'))
+        && name
+            .chars()
+            .all(|part| part.is_ascii_alphanumeric() || matches!(part, '-' | '_' | '.'))
         && domain.is_none_or(parameter::format::is_dns_subdomain);
     if !fits {
         problems.push(ProfileProblem::new(
@@ -500,7 +611,8 @@ fn check_key(key: &str, path: &str, problems: &mut Vec<ProfileProblem>) {
             "this is no key: at most 63 letters, digits, '-', '_' and '.', after a domain and a '/' or not",
         ));
     }
-    if domain.is_some_and(|domain| domain == "outrigger.dev" || domain.ends_with(".outrigger.dev")) {
+    if domain.is_some_and(|domain| domain == "outrigger.dev" || domain.ends_with(".outrigger.dev"))
+    {
         problems.push(ProfileProblem::new(
             format!("{path}.{key}"),
             "keys below outrigger.dev ask for injection or tell of it; a profile cannot set them",
@@ -511,12 +623,16 @@ fn check_key(key: &str, path: &str, problems: &mut Vec<ProfileProblem>) {
 type Entries = [(String, Template)];
 
 fn mappings<'t>(list: &'t Template, path: &str) -> Vec<(String, &'t Entries)> {
-    let Template::List(items) = list else { return Vec::new() };
+    let Template::List(items) = list else {
+        return Vec::new();
+    };
     items
         .iter()
         .enumerate()
         .filter_map(|(index, item)| match item {
-            Template::Mapping(mapping) => Some((format!("{path}[{index}]"), mapping.entries.as_slice())),
+            Template::Mapping(mapping) => {
+                Some((format!("{path}[{index}]"), mapping.entries.as_slice()))
+            }
             _ => None,
         })
         .collect()
@@ -525,6 +641,8 @@ fn mappings<'t>(list: &'t Template, path: &str) -> Vec<(String, &'t Entries)> {
 impl Profile {
     /// The value that a parameter has when nobody sets it.
     pub fn default_of(&self, index: usize) -> Option<&Value> {
-        self.parameters.get(index).and_then(|parameter| parameter.default.as_ref())
+        self.parameters
+            .get(index)
+            .and_then(|parameter| parameter.default.as_ref())
     }
 }

@@ -215,7 +215,10 @@ pub struct ProfileProblem {
 impl ProfileProblem {
     /// A problem at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -247,7 +250,9 @@ impl fmt::Display for ProfileError {
             Some(name) => write!(f, "profile {name:?} is refused:")?,
             None => write!(f, "this is no profile:")?,
         }
-        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.problems
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
 
@@ -267,8 +272,10 @@ impl Document {
                     field,
                     format!("given {given:?}, expected {expected:?}"),
                 )),
-                None => problems
-                    .push(ProfileProblem::new(field, format!("missing, expected {expected:?}"))),
+                None => problems.push(ProfileProblem::new(
+                    field,
+                    format!("missing, expected {expected:?}"),
+                )),
             }
         }
         if !problems.is_empty() {
@@ -290,7 +297,10 @@ impl Document {
             Ok(_) => Err(problems),
             Err(error) => {
                 let path = error.path().to_string();
-                problems.push(ProfileProblem::new(clean_path(&path), error.into_inner().to_string()));
+                problems.push(ProfileProblem::new(
+                    clean_path(&path),
+                    error.into_inner().to_string(),
+                ));
                 Err(problems)
             }
         }
@@ -301,7 +311,10 @@ impl Document {
 /// list indexes are written `[0]`.
 pub(super) fn clean_path(path: &str) -> String {
     let mut clean = String::new();
-    for part in path.split('.').filter(|part| !part.is_empty() && *part != "?") {
+    for part in path
+        .split('.')
+        .filter(|part| !part.is_empty() && *part != "?")
+    {
         if part.bytes().all(|byte| byte.is_ascii_digit()) {
             clean.push_str(&format!("[{part}]"));
         } else {

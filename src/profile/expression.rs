@@ -95,7 +95,10 @@ struct Lazy<'a> {
 
 impl<'a> Lazy<'a> {
     fn new(make: impl Fn() -> Json + Send + Sync + 'a) -> Self {
-        Self { make: Box::new(make), value: OnceLock::new() }
+        Self {
+            make: Box::new(make),
+            value: OnceLock::new(),
+        }
     }
 
     fn get(&self) -> &Cel {
@@ -136,8 +139,15 @@ pub struct EvaluationError {
 }
 
 /// The roots that expressions may name.
-const ROOTS: [&str; 7] =
-    ["params", "variables", "instance", "object", "namespaceObject", "request", "sidecars"];
+const ROOTS: [&str; 7] = [
+    "params",
+    "variables",
+    "instance",
+    "object",
+    "namespaceObject",
+    "request",
+    "sidecars",
+];
 
 /// The longest source of one expression, in bytes, and the deepest its brackets may stand in each other.
 const MAX_SOURCE: usize = 16 * 1024;
@@ -158,15 +168,20 @@ pub const FUNCTIONS: [(&str, &str); 7] = [
     ("port", "the port of a host:port string, as an integer"),
     ("dirname", "the directory of a path"),
     ("basename", "the last part of a path"),
-    ("fixedDirectory", "the directory of a path before its first wildcard"),
+    (
+        "fixedDirectory",
+        "the directory of a path before its first wildcard",
+    ),
     ("isIP", "whether a string is an IP address"),
     ("json", "a value as JSON text"),
 ];
 
 static ENVIRONMENT: LazyLock<Result<Arc<Env>, String>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
-    env.add_extension(cel::extensions::strings).map_err(|error| error.to_string())?;
-    env.add_extension(cel::extensions::lists).map_err(|error| error.to_string())?;
+    env.add_extension(cel::extensions::strings)
+        .map_err(|error| error.to_string())?;
+    env.add_extension(cel::extensions::lists)
+        .map_err(|error| error.to_string())?;
     Ok(Arc::new(env))
 });
 
@@ -179,9 +194,11 @@ static ROOT: LazyLock<Result<Context<'static, 'static>, String>> = LazyLock::new
 
 fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationError> {
     fn split(function: &str, text: &str) -> Result<(String, u16), ExecutionError> {
-        parameter::host_port::split(text).map(|(host, port)| (host.to_owned(), port)).ok_or_else(|| {
-            ExecutionError::function_error(function, format!("{text:?} is no host:port"))
-        })
+        parameter::host_port::split(text)
+            .map(|(host, port)| (host.to_owned(), port))
+            .ok_or_else(|| {
+                ExecutionError::function_error(function, format!("{text:?} is no host:port"))
+            })
     }
     // `This` takes `host(s)` and `s.host()` alike.
     context.add_function("host", |This(text): This<Arc<String>>| {
@@ -190,12 +207,18 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationEr
     context.add_function("port", |This(text): This<Arc<String>>| {
         split("port", &text).map(|(_, port)| Cel::Int(i64::from(port)))
     })?;
-    context.add_function("dirname", |This(text): This<Arc<String>>| parameter::path::dirname(&text).to_owned())?;
-    context.add_function("basename", |This(text): This<Arc<String>>| parameter::path::basename(&text).to_owned())?;
+    context.add_function("dirname", |This(text): This<Arc<String>>| {
+        parameter::path::dirname(&text).to_owned()
+    })?;
+    context.add_function("basename", |This(text): This<Arc<String>>| {
+        parameter::path::basename(&text).to_owned()
+    })?;
     context.add_function("fixedDirectory", |This(text): This<Arc<String>>| {
         parameter::path::fixed_directory(&text).to_owned()
     })?;
-    context.add_function("isIP", |This(text): This<Arc<String>>| text.parse::<std::net::IpAddr>().is_ok())?;
+    context.add_function("isIP", |This(text): This<Arc<String>>| {
+        text.parse::<std::net::IpAddr>().is_ok()
+    })?;
     context.add_function("json", |This(value): This<Cel>| {
         cel_to_json(&value)
             .map(|json| Cel::String(Arc::new(json.to_string())))
@@ -220,7 +243,9 @@ impl Expression {
                 trimmed.chars().take(40).collect::<String>()
             )));
         }
-        let env = ENVIRONMENT.as_ref().map_err(|error| CompileError(error.clone()))?;
+        let env = ENVIRONMENT
+            .as_ref()
+            .map_err(|error| CompileError(error.clone()))?;
         let program = env.compile(trimmed).map_err(|errors| {
             let all: Vec<_> = errors
                 .errors
@@ -229,12 +254,22 @@ impl Expression {
                 .collect();
             CompileError(format!("`{trimmed}` is no CEL: {}", all.join("; ")))
         })?;
-        let mut check = NameCheck { names, bound: Vec::new(), reads: Reads::default(), depth: 0 };
+        let mut check = NameCheck {
+            names,
+            bound: Vec::new(),
+            reads: Reads::default(),
+            depth: 0,
+        };
         check
             .expression(program.expression())
             .map_err(|message| CompileError(format!("`{trimmed}`: {message}")))?;
         let reads = check.reads;
-        for function in program.references().functions().into_iter().collect::<BTreeSet<_>>() {
+        for function in program
+            .references()
+            .functions()
+            .into_iter()
+            .collect::<BTreeSet<_>>()
+        {
             check_function(function)
                 .map_err(|message| CompileError(format!("`{trimmed}`: {message}")))?;
         }
@@ -242,7 +277,11 @@ impl Expression {
             Expr::Ident(name) if name == "instance" => Kind::Instance,
             Expr::Select(select) if !select.test => match &select.operand.expr {
                 Expr::Ident(root) if root == "params" => {
-                    match names.parameters.iter().position(|name| *name == select.field) {
+                    match names
+                        .parameters
+                        .iter()
+                        .position(|name| *name == select.field)
+                    {
                         Some(index) => Kind::Parameter(index),
                         None => Kind::Cel(Box::new(program)),
                     }
@@ -251,7 +290,11 @@ impl Expression {
             },
             _ => Kind::Cel(Box::new(program)),
         };
-        Ok(Self { source: trimmed.to_owned(), kind, reads })
+        Ok(Self {
+            source: trimmed.to_owned(),
+            kind,
+            reads,
+        })
     }
 
     /// The expression as written.
@@ -276,10 +319,14 @@ impl Expression {
     pub fn json(&self, scope: &Scope<'_>) -> Result<Json, EvaluationError> {
         match &self.kind {
             Kind::Instance => Ok(Json::String(scope.instance.to_owned())),
-            Kind::Parameter(index) => {
-                Ok(scope.parameters.get(*index).and_then(Option::as_ref).map_or(Json::Null, Value::to_json))
+            Kind::Parameter(index) => Ok(scope
+                .parameters
+                .get(*index)
+                .and_then(Option::as_ref)
+                .map_or(Json::Null, Value::to_json)),
+            Kind::Cel(_) => {
+                cel_to_json(&self.evaluate(scope)?).map_err(|message| self.error(message))
             }
-            Kind::Cel(_) => cel_to_json(&self.evaluate(scope)?).map_err(|message| self.error(message)),
         }
     }
 
@@ -301,21 +348,28 @@ impl Expression {
     pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Cel, EvaluationError> {
         match &self.kind {
             Kind::Instance => Ok(Cel::String(Arc::new(scope.instance.to_owned()))),
-            Kind::Parameter(index) => {
-                Ok(scope.parameters.get(*index).and_then(Option::as_ref).map_or(Cel::Null, value_to_cel))
-            }
+            Kind::Parameter(index) => Ok(scope
+                .parameters
+                .get(*index)
+                .and_then(Option::as_ref)
+                .map_or(Cel::Null, value_to_cel)),
             Kind::Cel(program) => {
                 let root = ROOT.as_ref().map_err(|error| self.error(error.clone()))?;
                 let resolver = Resolver(scope);
                 let mut context = inner_scope(root);
                 context.set_variable_resolver(&resolver);
-                program.execute(&context).map_err(|error| self.error(error.to_string()))
+                program
+                    .execute(&context)
+                    .map_err(|error| self.error(error.to_string()))
             }
         }
     }
 
     fn error(&self, message: String) -> EvaluationError {
-        EvaluationError { source_text: self.source.clone(), message }
+        EvaluationError {
+            source_text: self.source.clone(),
+            message,
+        }
     }
 }
 
@@ -349,7 +403,11 @@ impl VariableResolver for Resolver<'_, '_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         let scope = self.0;
         if let Some(name) = variable.strip_prefix("params.") {
-            let index = scope.names.parameters.iter().position(|known| known == name)?;
+            let index = scope
+                .names
+                .parameters
+                .iter()
+                .position(|known| known == name)?;
             return Some(match scope.parameters.get(index)? {
                 None => CowVal::owned(CelNull),
                 Some(Value::String(text)) => CowVal::owned(CelString::from(text.as_str())),
@@ -358,7 +416,11 @@ impl VariableResolver for Resolver<'_, '_> {
             });
         }
         if let Some(name) = variable.strip_prefix("variables.") {
-            let index = scope.names.variables.iter().position(|known| known == name)?;
+            let index = scope
+                .names
+                .variables
+                .iter()
+                .position(|known| known == name)?;
             return owned(scope.variables.get(index)?.clone());
         }
         match variable {
@@ -390,7 +452,9 @@ struct NameCheck<'n> {
 impl NameCheck<'_> {
     fn expression(&mut self, expression: &IdedExpr) -> Result<(), String> {
         if self.depth == MAX_DEPTH {
-            return Err(format!("operations stand more than {MAX_DEPTH} deep in each other; name a part of it in variables"));
+            return Err(format!(
+                "operations stand more than {MAX_DEPTH} deep in each other; name a part of it in variables"
+            ));
         }
         self.depth += 1;
         let checked = self.kind(expression);
@@ -410,11 +474,22 @@ impl NameCheck<'_> {
                 if let Some(target) = &call.target {
                     self.expression(target)?;
                 }
-                call.args.iter().try_for_each(|argument| self.expression(argument))
+                call.args
+                    .iter()
+                    .try_for_each(|argument| self.expression(argument))
             }
-            Expr::List(list) => list.elements.iter().try_for_each(|item| self.expression(item)),
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| self.entry(&entry.expr)),
-            Expr::Struct(object) => object.entries.iter().try_for_each(|entry| self.entry(&entry.expr)),
+            Expr::List(list) => list
+                .elements
+                .iter()
+                .try_for_each(|item| self.expression(item)),
+            Expr::Map(map) => map
+                .entries
+                .iter()
+                .try_for_each(|entry| self.entry(&entry.expr)),
+            Expr::Struct(object) => object
+                .entries
+                .iter()
+                .try_for_each(|entry| self.entry(&entry.expr)),
             Expr::Comprehension(comprehension) => {
                 self.expression(&comprehension.iter_range)?;
                 self.order(&comprehension.iter_range)?;
@@ -480,26 +555,31 @@ impl NameCheck<'_> {
         }
         let unknown = |what: &str, field: &str, known: &[String]| {
             let nearest = parameter::nearest(field, known.iter().map(String::as_str));
-            let hint = nearest.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
+            let hint = nearest
+                .map(|name| format!("; did you mean {name:?}?"))
+                .unwrap_or_default();
             Err(format!("there is no {what} {field:?}{hint}"))
         };
         match (root, field) {
-            ("params", Some(field)) if self.names.parameters.iter().any(|name| name == field) => Ok(()),
+            ("params", Some(field)) if self.names.parameters.iter().any(|name| name == field) => {
+                Ok(())
+            }
             ("params", Some(field)) => unknown("parameter", field, &self.names.parameters),
-            ("variables", Some(field)) if self.names.variables.iter().any(|name| name == field) => Ok(()),
-            ("variables", Some(field)) => {
-                unknown("variable", field, &self.names.variables)
+            ("variables", Some(field)) if self.names.variables.iter().any(|name| name == field) => {
+                Ok(())
             }
-            ("params" | "variables", None) => {
-                Err(format!("{root} is read by field, as in {root}.name; it is no value of its own"))
-            }
+            ("variables", Some(field)) => unknown("variable", field, &self.names.variables),
+            ("params" | "variables", None) => Err(format!(
+                "{root} is read by field, as in {root}.name; it is no value of its own"
+            )),
             ("request", Some(field)) if REQUEST_FIELDS.contains(&field) => {
                 self.reads.request = true;
                 Ok(())
             }
-            ("request", Some(field)) => {
-                Err(format!("request has no field {field:?}; it has {}", REQUEST_FIELDS.join(", ")))
-            }
+            ("request", Some(field)) => Err(format!(
+                "request has no field {field:?}; it has {}",
+                REQUEST_FIELDS.join(", ")
+            )),
             ("request" | "sidecars", _) => {
                 self.reads.request = true;
                 Ok(())
@@ -515,8 +595,13 @@ impl NameCheck<'_> {
             ("instance", _) => Ok(()),
             _ => {
                 let nearest = parameter::nearest(root, ROOTS.into_iter());
-                let hint = nearest.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
-                Err(format!("there is no {root:?} here; there are {}{hint}", ROOTS.join(", ")))
+                let hint = nearest
+                    .map(|name| format!("; did you mean {name:?}?"))
+                    .unwrap_or_default();
+                Err(format!(
+                    "there is no {root:?} here; there are {}{hint}",
+                    ROOTS.join(", ")
+                ))
             }
         }
     }
@@ -537,10 +622,42 @@ const MAPS: [&str; 8] = [
 /// Functions that CEL has: its operators (written `_+_`, `!_`, `@in`, …), its standard library and the
 /// extensions that are switched on.
 const STANDARD: &[&str] = &[
-    "size", "contains", "startsWith", "endsWith", "matches", "string", "int", "uint", "double", "bool",
-    "bytes", "type", "dyn", "charAt", "indexOf", "lastIndexOf", "join", "lowerAscii", "upperAscii", "trim",
-    "replace", "split", "substring", "format", "reverse", "distinct", "flatten", "slice", "sort", "sortBy",
-    "has", "all", "exists", "exists_one", "map", "filter",
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "string",
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "bytes",
+    "type",
+    "dyn",
+    "charAt",
+    "indexOf",
+    "lastIndexOf",
+    "join",
+    "lowerAscii",
+    "upperAscii",
+    "trim",
+    "replace",
+    "split",
+    "substring",
+    "format",
+    "reverse",
+    "distinct",
+    "flatten",
+    "slice",
+    "sort",
+    "sortBy",
+    "has",
+    "all",
+    "exists",
+    "exists_one",
+    "map",
+    "filter",
 ];
 
 fn check_function(name: &str) -> Result<(), String> {
@@ -550,7 +667,9 @@ fn check_function(name: &str) -> Result<(), String> {
         return Ok(());
     }
     let nearest = parameter::nearest(name, STANDARD.iter().copied().chain(ours));
-    let hint = nearest.map(|known| format!("; did you mean {known:?}?")).unwrap_or_default();
+    let hint = nearest
+        .map(|known| format!("; did you mean {known:?}?"))
+        .unwrap_or_default();
     Err(format!("there is no function {name:?}{hint}"))
 }
 
@@ -603,7 +722,11 @@ fn cel_to_json(value: &Cel) -> Result<Json, String> {
             for (key, value) in map.map.iter() {
                 match key {
                     Key::String(text) => entries.push((text.as_str(), value)),
-                    other => return Err(format!("gives a map with the key {other:?}; keys must be strings")),
+                    other => {
+                        return Err(format!(
+                            "gives a map with the key {other:?}; keys must be strings"
+                        ));
+                    }
                 }
             }
             entries.sort_unstable_by_key(|(key, _)| *key);

@@ -156,7 +156,11 @@ impl Value {
             Self::Integer(number) => number.to_string(),
             Self::Number(number) => Json::from(*number).to_string(),
             Self::Boolean(truth) => truth.to_string(),
-            Self::List(items) => items.iter().map(Self::to_text).collect::<Vec<_>>().join(","),
+            Self::List(items) => items
+                .iter()
+                .map(Self::to_text)
+                .collect::<Vec<_>>()
+                .join(","),
         }
     }
 }
@@ -175,7 +179,9 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "given {}, expected {}", self.given, self.expected)?;
-        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, " ({detail})"))
+        self.detail
+            .as_ref()
+            .map_or(Ok(()), |detail| write!(f, " ({detail})"))
     }
 }
 
@@ -211,7 +217,11 @@ pub struct Parameter {
 #[derive(Debug, Clone)]
 enum Shape {
     Scalar(Scalar),
-    List { item: Scalar, minimum: u64, maximum: u64 },
+    List {
+        item: Scalar,
+        minimum: u64,
+        maximum: u64,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -232,7 +242,10 @@ impl Parameter {
     pub fn compile(name: &str, spec: ParameterSpec) -> Result<Self, Vec<SpecError>> {
         let mut errors = Vec::new();
         let mut refuse = |path: &str, message: String| {
-            errors.push(SpecError { path: path.to_owned(), message });
+            errors.push(SpecError {
+                path: path.to_owned(),
+                message,
+            });
         };
         for field in spec.unknown.keys() {
             refuse(field, "unknown field".to_owned());
@@ -242,10 +255,16 @@ impl Parameter {
             refuse("", "the name of a parameter is camelCase: letters and digits, beginning with a lower-case letter, no two capitals in a row".to_owned());
         }
         if matches!(name, "in" | "true" | "false" | "null") {
-            refuse("", format!("{name:?} is a word of CEL, so params.{name} could not be read"));
+            refuse(
+                "",
+                format!("{name:?} is a word of CEL, so params.{name} could not be read"),
+            );
         }
         if spec.description.trim().is_empty() {
-            refuse("description", "expected a sentence that a workload's author understands".to_owned());
+            refuse(
+                "description",
+                "expected a sentence that a workload's author understands".to_owned(),
+            );
         }
         let shape = match (spec.scalar.kind, &spec.items) {
             (Kind::Array, Some(items)) => {
@@ -257,14 +276,27 @@ impl Parameter {
                 for (field, _) in extra.into_iter().filter(|(_, given)| *given) {
                     refuse(field, "belongs into items, for an array".to_owned());
                 }
-                let (minimum, maximum) = (spec.min_items.unwrap_or(0), spec.max_items.unwrap_or(MAX_ITEMS));
+                let (minimum, maximum) = (
+                    spec.min_items.unwrap_or(0),
+                    spec.max_items.unwrap_or(MAX_ITEMS),
+                );
                 if minimum > maximum {
-                    refuse("minItems", format!("{minimum} is above maxItems, {maximum}"));
+                    refuse(
+                        "minItems",
+                        format!("{minimum} is above maxItems, {maximum}"),
+                    );
                 }
                 if matches!(items.format.as_deref(), Some("json" | "regex")) {
-                    refuse("items.format", "may hold commas, which separate items".to_owned());
+                    refuse(
+                        "items.format",
+                        "may hold commas, which separate items".to_owned(),
+                    );
                 }
-                Scalar::compile(items, "items.", &mut refuse).map(|item| Shape::List { item, minimum, maximum })
+                Scalar::compile(items, "items.", &mut refuse).map(|item| Shape::List {
+                    item,
+                    minimum,
+                    maximum,
+                })
             }
             (Kind::Array, None) => {
                 refuse("items", "an array says what its items are".to_owned());
@@ -277,9 +309,14 @@ impl Parameter {
             (_, None) => Scalar::compile(&spec.scalar, "", &mut refuse).map(Shape::Scalar),
         };
         if spec.required && spec.default.is_some() {
-            refuse("required", "a parameter with a default is not required of anybody".to_owned());
+            refuse(
+                "required",
+                "a parameter with a default is not required of anybody".to_owned(),
+            );
         }
-        let Some(shape) = shape else { return Err(errors) };
+        let Some(shape) = shape else {
+            return Err(errors);
+        };
         let mut parameter = Self {
             name: name.to_owned(),
             kebab,
@@ -294,7 +331,10 @@ impl Parameter {
             match parameter.accept(default) {
                 Ok(value) => parameter.default = Some(value),
                 Err(problem) => {
-                    errors.push(SpecError { path: "default".to_owned(), message: problem.to_string() });
+                    errors.push(SpecError {
+                        path: "default".to_owned(),
+                        message: problem.to_string(),
+                    });
                 }
             }
         }
@@ -305,11 +345,18 @@ impl Parameter {
         match example {
             Some(Ok(value)) => parameter.example = Some(value.to_text()),
             Some(Err(problem)) => {
-                errors.push(SpecError { path: "example".to_owned(), message: problem.to_string() });
+                errors.push(SpecError {
+                    path: "example".to_owned(),
+                    message: problem.to_string(),
+                });
             }
             None => {}
         }
-        if errors.is_empty() { Ok(parameter) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(parameter)
+        } else {
+            Err(errors)
+        }
     }
 
     /// The value that an annotation's text stands for.
@@ -318,10 +365,14 @@ impl Parameter {
     /// Text outside of the parameter's grammar.
     pub fn parse(&self, text: &str) -> Result<Value, Problem> {
         match &self.shape {
-            Shape::Scalar(scalar) => {
-                scalar.parse(text).map_err(|detail| self.problem(text, detail))
-            }
-            Shape::List { item, minimum, maximum } => {
+            Shape::Scalar(scalar) => scalar
+                .parse(text)
+                .map_err(|detail| self.problem(text, detail)),
+            Shape::List {
+                item,
+                minimum,
+                maximum,
+            } => {
                 let mut values: Vec<Value> = Vec::new();
                 let mut seen = IndexSet::new();
                 if !text.is_empty() {
@@ -331,9 +382,14 @@ impl Parameter {
                             return Err(self.problem(text, Some("an item is empty".to_owned())));
                         }
                         if !seen.insert(part) {
-                            return Err(self.problem(text, Some(format!("{} stands twice", shown(part)))));
+                            return Err(
+                                self.problem(text, Some(format!("{} stands twice", shown(part))))
+                            );
                         }
-                        values.push(item.parse(part).map_err(|detail| self.problem(part, detail))?);
+                        values.push(
+                            item.parse(part)
+                                .map_err(|detail| self.problem(part, detail))?,
+                        );
                     }
                 }
                 self.count(values, *minimum, *maximum, text)
@@ -347,13 +403,23 @@ impl Parameter {
     /// A value of another type or outside of the grammar.
     pub fn accept(&self, value: &Json) -> Result<Value, Problem> {
         match (&self.shape, value) {
-            (Shape::Scalar(scalar), value) => {
-                scalar.accept(value).map_err(|detail| self.problem(&value.to_string(), detail))
-            }
-            (Shape::List { item, minimum, maximum }, Json::Array(items)) => {
+            (Shape::Scalar(scalar), value) => scalar
+                .accept(value)
+                .map_err(|detail| self.problem(&value.to_string(), detail)),
+            (
+                Shape::List {
+                    item,
+                    minimum,
+                    maximum,
+                },
+                Json::Array(items),
+            ) => {
                 let values = items
                     .iter()
-                    .map(|part| item.accept(part).map_err(|detail| self.problem(&part.to_string(), detail)))
+                    .map(|part| {
+                        item.accept(part)
+                            .map_err(|detail| self.problem(&part.to_string(), detail))
+                    })
                     .collect::<Result<Vec<_>, _>>()?;
                 self.count(values, *minimum, *maximum, &value.to_string())
             }
@@ -363,16 +429,31 @@ impl Parameter {
         }
     }
 
-    fn count(&self, values: Vec<Value>, minimum: u64, maximum: u64, text: &str) -> Result<Value, Problem> {
+    fn count(
+        &self,
+        values: Vec<Value>,
+        minimum: u64,
+        maximum: u64,
+        text: &str,
+    ) -> Result<Value, Problem> {
         let count = values.len() as u64;
         if count < minimum || count > maximum {
-            return Err(self.problem(text, Some(format!("{count} items, from {minimum} to {maximum} are allowed"))));
+            return Err(self.problem(
+                text,
+                Some(format!(
+                    "{count} items, from {minimum} to {maximum} are allowed"
+                )),
+            ));
         }
         Ok(Value::List(values))
     }
 
     fn problem(&self, given: &str, detail: Option<String>) -> Problem {
-        Problem { given: shown(given), expected: self.expected(), detail }
+        Problem {
+            given: shown(given),
+            expected: self.expected(),
+            detail,
+        }
     }
 
     /// What is expected, in words: `an integer from 1 to 65535`.
@@ -385,8 +466,13 @@ impl Parameter {
 }
 
 impl Scalar {
-    fn compile(spec: &ScalarSpec, prefix: &str, refuse: &mut impl FnMut(&str, String)) -> Option<Self> {
-        let mut refuse = |field: &str, message: String| refuse(&format!("{prefix}{field}"), message);
+    fn compile(
+        spec: &ScalarSpec,
+        prefix: &str,
+        refuse: &mut impl FnMut(&str, String),
+    ) -> Option<Self> {
+        let mut refuse =
+            |field: &str, message: String| refuse(&format!("{prefix}{field}"), message);
         if spec.kind == Kind::Array {
             refuse("type", "the items of an array are scalars".to_owned());
             return None;
@@ -395,7 +481,9 @@ impl Scalar {
             let format = format::find(name);
             match format {
                 None => {
-                    let hint = nearest(name, format::names()).map(|known| format!("; did you mean {known:?}?")).unwrap_or_default();
+                    let hint = nearest(name, format::names())
+                        .map(|known| format!("; did you mean {known:?}?"))
+                        .unwrap_or_default();
                     refuse("format", format!("there is no format {name:?}{hint}"));
                 }
                 Some(format) if format.kind != spec.kind => {
@@ -427,22 +515,41 @@ impl Scalar {
                 }
             }
         });
-        let longest = if format.is_some_and(|format| format.name == "json") { MAX_JSON_LENGTH } else { MAX_LENGTH };
-        let length = (spec.min_length.unwrap_or(1), spec.max_length.unwrap_or(longest));
+        let longest = if format.is_some_and(|format| format.name == "json") {
+            MAX_JSON_LENGTH
+        } else {
+            MAX_LENGTH
+        };
+        let length = (
+            spec.min_length.unwrap_or(1),
+            spec.max_length.unwrap_or(longest),
+        );
         if length.0 > length.1 {
-            refuse("minLength", format!("{} is above maxLength, {}", length.0, length.1));
+            refuse(
+                "minLength",
+                format!("{} is above maxLength, {}", length.0, length.1),
+            );
         }
         let range = match format {
-            Some(format) if format.name == "port" => {
-                (Some(spec.minimum.unwrap_or(1.0).max(1.0)), Some(spec.maximum.unwrap_or(65535.0).min(65535.0)))
-            }
+            Some(format) if format.name == "port" => (
+                Some(spec.minimum.unwrap_or(1.0).max(1.0)),
+                Some(spec.maximum.unwrap_or(65535.0).min(65535.0)),
+            ),
             _ => (spec.minimum, spec.maximum),
         };
         if let (Some(minimum), Some(maximum)) = range
-            && minimum > maximum {
-                refuse("minimum", format!("{minimum} is above maximum, {maximum}"));
-            }
-        let mut scalar = Self { kind: spec.kind, format, values: Vec::new(), pattern, length, range };
+            && minimum > maximum
+        {
+            refuse("minimum", format!("{minimum} is above maximum, {maximum}"));
+        }
+        let mut scalar = Self {
+            kind: spec.kind,
+            format,
+            values: Vec::new(),
+            pattern,
+            length,
+            range,
+        };
         if let Some(values) = &spec.values {
             if values.is_empty() {
                 refuse("enum", "expected at least one value".to_owned());
@@ -453,7 +560,10 @@ impl Scalar {
                     Ok(value) => compiled.push(value),
                     Err(detail) => refuse(
                         &format!("enum[{index}]"),
-                        format!("given {value}: {}", detail.unwrap_or_else(|| "of another type".to_owned())),
+                        format!(
+                            "given {value}: {}",
+                            detail.unwrap_or_else(|| "of another type".to_owned())
+                        ),
                     ),
                 }
             }
@@ -506,7 +616,9 @@ impl Scalar {
         };
         if let Some(number) = number {
             let (minimum, maximum) = self.range;
-            if minimum.is_some_and(|minimum| number < minimum) || maximum.is_some_and(|maximum| number > maximum) {
+            if minimum.is_some_and(|minimum| number < minimum)
+                || maximum.is_some_and(|maximum| number > maximum)
+            {
                 return Err(None);
             }
         }
@@ -522,19 +634,30 @@ impl Scalar {
             return Err(Some("it is empty".to_owned()));
         }
         if length < self.length.0 || length > self.length.1 {
-            return Err(Some(format!("{length} characters, from {} to {} are allowed", self.length.0, self.length.1)));
+            return Err(Some(format!(
+                "{length} characters, from {} to {} are allowed",
+                self.length.0, self.length.1
+            )));
         }
         let lines = self.format.is_some_and(|format| format.name == "json");
-        if let Some(bad) = text.chars().find(|character| text::is_hidden(*character) && !(lines && matches!(character, '\n' | '\r' | '\t'))) {
-            return Err(Some(format!("the character U+{:04X} cannot be seen and is not allowed", bad as u32)));
+        if let Some(bad) = text.chars().find(|character| {
+            text::is_hidden(*character) && !(lines && matches!(character, '\n' | '\r' | '\t'))
+        }) {
+            return Err(Some(format!(
+                "the character U+{:04X} cannot be seen and is not allowed",
+                bad as u32
+            )));
         }
         if !lines && (text.starts_with(' ') || text.ends_with(' ')) {
-            return Err(Some("a space at the beginning or end is not allowed".to_owned()));
+            return Err(Some(
+                "a space at the beginning or end is not allowed".to_owned(),
+            ));
         }
         if let Some(format) = self.format
-            && !text.is_empty() {
-                (format.check)(text).map_err(|detail| (!detail.is_empty()).then_some(detail))?;
-            }
+            && !text.is_empty()
+        {
+            (format.check)(text).map_err(|detail| (!detail.is_empty()).then_some(detail))?;
+        }
         match &self.pattern {
             Some((_, regex)) if !regex.is_match(text) => Err(None),
             _ => Ok(()),
@@ -543,7 +666,11 @@ impl Scalar {
 
     fn expected(&self) -> String {
         if !self.values.is_empty() {
-            let values: Vec<_> = self.values.iter().map(|value| format!("\"{}\"", value.to_text())).collect();
+            let values: Vec<_> = self
+                .values
+                .iter()
+                .map(|value| format!("\"{}\"", value.to_text()))
+                .collect();
             return format!("one of {}", values.join(", "));
         }
         if let Some(format) = self.format.filter(|format| format.name != "port") {

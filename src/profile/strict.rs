@@ -50,7 +50,10 @@ pub fn check<T: DeserializeOwned>(
     let mut unknown = Vec::new();
     let decoded: Result<T, _> = {
         let mut note = |field: serde_ignored::Path<'_>| {
-            unknown.push(ProfileProblem::new(join(&field.to_string()), "Kubernetes has no such field"));
+            unknown.push(ProfileProblem::new(
+                join(&field.to_string()),
+                "Kubernetes has no such field",
+            ));
         };
         let sample = Sample { template, ours };
         serde_path_to_error::deserialize(serde_ignored::Deserializer::new(sample, &mut note))
@@ -58,7 +61,10 @@ pub fn check<T: DeserializeOwned>(
     problems.append(&mut unknown);
     if let Err(error) = decoded {
         let inner = error.path().to_string();
-        problems.push(ProfileProblem::new(join(&inner), error.into_inner().to_string()));
+        problems.push(ProfileProblem::new(
+            join(&inner),
+            error.into_inner().to_string(),
+        ));
     }
 }
 
@@ -71,10 +77,17 @@ struct Sample<'t> {
 
 impl<'t> Sample<'t> {
     fn of(template: &'t Template) -> Self {
-        Self { template, ours: &[] }
+        Self {
+            template,
+            ours: &[],
+        }
     }
 
-    fn mapping<'de, V: Visitor<'de>>(self, mapping: &'t Mapping, visitor: V) -> Result<V::Value, Error> {
+    fn mapping<'de, V: Visitor<'de>>(
+        self,
+        mapping: &'t Mapping,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_map(Entries {
             entries: mapping.entries.iter(),
             ours: self.ours,
@@ -92,9 +105,9 @@ impl<'t> Sample<'t> {
             Template::Expression(..) => wanted(visitor),
             Template::Text(..) => visitor.visit_str("text"),
             Template::Literal(value) => value.clone().deserialize_any(visitor),
-            Template::List(items) => {
-                visitor.visit_seq(de::value::SeqDeserializer::new(items.iter().map(Sample::of)))
-            }
+            Template::List(items) => visitor.visit_seq(de::value::SeqDeserializer::new(
+                items.iter().map(Sample::of),
+            )),
             Template::Mapping(mapping) => self.mapping(mapping, visitor),
         }
     }
@@ -117,13 +130,17 @@ struct Entries<'t> {
 impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         let ours = self.ours;
         let Some((key, value)) = self.entries.find(|(key, _)| !ours.contains(&key.as_str())) else {
             return Ok(None);
         };
         self.value = Some(value);
-        seed.deserialize(de::value::StrDeserializer::new(key)).map(Some)
+        seed.deserialize(de::value::StrDeserializer::new(key))
+            .map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
@@ -193,11 +210,17 @@ impl<'de> Deserializer<'de> for Sample<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.or(visitor, |visitor| {
-            visitor.visit_seq(de::value::SeqDeserializer::new(std::iter::empty::<Sample<'_>>()))
+            visitor.visit_seq(de::value::SeqDeserializer::new(std::iter::empty::<
+                Sample<'_>,
+            >()))
         })
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        _length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.deserialize_seq(visitor)
     }
 
@@ -212,7 +235,9 @@ impl<'de> Deserializer<'de> for Sample<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.or(visitor, |visitor| {
-            visitor.visit_map(MapDeserializer::new(std::iter::empty::<(&str, Sample<'_>)>()))
+            visitor.visit_map(MapDeserializer::new(
+                std::iter::empty::<(&str, Sample<'_>)>(),
+            ))
         })
     }
 
@@ -233,7 +258,9 @@ impl<'de> Deserializer<'de> for Sample<'_> {
     ) -> Result<V::Value, Error> {
         match self.template {
             Template::Literal(value) => value.clone().deserialize_enum(name, variants, visitor),
-            _ => visitor.visit_enum(de::value::StrDeserializer::new(variants.first().copied().unwrap_or(""))),
+            _ => visitor.visit_enum(de::value::StrDeserializer::new(
+                variants.first().copied().unwrap_or(""),
+            )),
         }
     }
 }

@@ -76,9 +76,9 @@ pub enum Place {
 impl Place {
     fn child(self, key: &str) -> Self {
         match (self, key) {
-            (Self::Containers, "command" | "args") | (Self::Env, "value") | (Self::Mounts, "subPathExpr") => {
-                Self::Expanded
-            }
+            (Self::Containers, "command" | "args")
+            | (Self::Env, "value")
+            | (Self::Mounts, "subPathExpr") => Self::Expanded,
             (Self::Containers, "env") => Self::Env,
             (Self::Containers, "volumeMounts") => Self::Mounts,
             _ => Self::Plain,
@@ -93,7 +93,9 @@ impl Place {
             }
             Json::Array(items) => items.iter_mut().for_each(|item| self.escape(item)),
             Json::Object(entries) => {
-                entries.iter_mut().for_each(|(key, entry)| self.child(key).escape(entry));
+                entries
+                    .iter_mut()
+                    .for_each(|(key, entry)| self.child(key).escape(entry));
             }
             _ => {}
         }
@@ -113,7 +115,11 @@ pub struct Compiler<'n> {
 impl<'n> Compiler<'n> {
     /// A compiler for expressions that may use `names`.
     pub fn new(names: &'n Names) -> Self {
-        Self { names, problems: Vec::new(), reads: Reads::default() }
+        Self {
+            names,
+            problems: Vec::new(),
+            reads: Reads::default(),
+        }
     }
 
     /// Compiles one bare expression.
@@ -124,7 +130,8 @@ impl<'n> Compiler<'n> {
                 Some(expression)
             }
             Err(error) => {
-                self.problems.push(ProfileProblem::new(path, error.to_string()));
+                self.problems
+                    .push(ProfileProblem::new(path, error.to_string()));
                 None
             }
         }
@@ -165,12 +172,18 @@ impl<'n> Compiler<'n> {
             let value = self.template(value, &path, place.child(key));
             entries.push((key.clone(), value));
         }
-        Template::Mapping(Mapping { include_when, entries })
+        Template::Mapping(Mapping {
+            include_when,
+            entries,
+        })
     }
 
     fn conditions(&mut self, value: &Json, path: &str, conditions: &mut Vec<Expression>) {
         let Json::Array(items) = value else {
-            self.problems.push(ProfileProblem::new(path, "expected a list of CEL conditions"));
+            self.problems.push(ProfileProblem::new(
+                path,
+                "expected a list of CEL conditions",
+            ));
             return;
         };
         for (index, item) in items.iter().enumerate() {
@@ -179,7 +192,10 @@ impl<'n> Compiler<'n> {
                 Json::String(source) if !source.contains("${") => {
                     conditions.extend(self.expression(source, &path));
                 }
-                _ => self.problems.push(ProfileProblem::new(path, "expected CEL without ${…} around it")),
+                _ => self.problems.push(ProfileProblem::new(
+                    path,
+                    "expected CEL without ${…} around it",
+                )),
             }
         }
     }
@@ -269,12 +285,17 @@ impl Template {
     /// # Errors
     /// An expression without a value, or a list or mapping inside text.
     pub fn render(&self, scope: &Scope<'_>, path: &str) -> Result<Option<Json>, RenderError> {
-        let at = |path: &str, message: String| RenderError { path: path.to_owned(), message };
+        let at = |path: &str, message: String| RenderError {
+            path: path.to_owned(),
+            message,
+        };
         match self {
             Self::Literal(Json::Null) => Ok(None),
             Self::Literal(value) => Ok(Some(value.clone())),
             Self::Expression(expression, place) => {
-                let mut value = expression.json(scope).map_err(|error| at(path, error.to_string()))?;
+                let mut value = expression
+                    .json(scope)
+                    .map_err(|error| at(path, error.to_string()))?;
                 place.escape(&mut value);
                 drop_nulls(&mut value);
                 Ok((!value.is_null()).then_some(value))
@@ -285,7 +306,10 @@ impl Template {
                     match piece {
                         Piece::Text(literal) => text.push_str(literal),
                         Piece::Value(expression) => {
-                            match expression.json(scope).map_err(|error| at(path, error.to_string()))? {
+                            match expression
+                                .json(scope)
+                                .map_err(|error| at(path, error.to_string()))?
+                            {
                                 Json::String(value) if *place == Place::Expanded => {
                                     text.push_str(&value.replace('$', "$$"));
                                 }
@@ -323,7 +347,10 @@ impl Template {
             }
             Self::Mapping(mapping) => {
                 for condition in &mapping.include_when {
-                    if !condition.boolean(scope).map_err(|error| at(path, error.to_string()))? {
+                    if !condition
+                        .boolean(scope)
+                        .map_err(|error| at(path, error.to_string()))?
+                    {
                         return Ok(None);
                     }
                 }

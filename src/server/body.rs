@@ -67,7 +67,11 @@ impl Bodies {
     /// Whether a length that a client announces is too large.
     pub(super) fn check_length(&self, length: Option<u64>) -> Result<(), BodyError> {
         let fits = length.is_none_or(|length| length <= self.max_body as u64);
-        if fits { Ok(()) } else { Err(BodyError::TooLarge(self.max_body)) }
+        if fits {
+            Ok(())
+        } else {
+            Err(BodyError::TooLarge(self.max_body))
+        }
     }
 
     /// Reads a body. The API server has its bodies in memory and sends them at once, so under pressure one that
@@ -78,7 +82,9 @@ impl Bodies {
         loop {
             match timeout(self.timeout / 10, reading.as_mut()).await {
                 Ok(result) => return result,
-                Err(_) if self.is_crowded() || Instant::now() >= end => return Err(BodyError::Slow),
+                Err(_) if self.is_crowded() || Instant::now() >= end => {
+                    return Err(BodyError::Slow);
+                }
                 Err(_) => {}
             }
         }
@@ -96,13 +102,17 @@ impl Bodies {
         let mut length = 0;
         let mut share: Option<SemaphorePermit<'_>> = None;
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
+            let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else {
+                continue;
+            };
             length += data.len();
             if length > self.max_body {
                 return Err(BodyError::TooLarge(self.max_body));
             }
             // Taken as it comes and not as it is announced: a promise of megabytes must not hold any.
-            let more = u32::try_from(data.len()).ok().and_then(|count| self.bytes.try_acquire_many(count).ok());
+            let more = u32::try_from(data.len())
+                .ok()
+                .and_then(|count| self.bytes.try_acquire_many(count).ok());
             let more = more.ok_or(BodyError::Overloaded)?;
             match &mut share {
                 Some(share) => share.merge(more),
@@ -121,7 +131,10 @@ impl Bodies {
             }
         }
         let bytes = whole.map(BytesMut::freeze).or(first).unwrap_or_default();
-        Ok(Held { bytes, _share: share })
+        Ok(Held {
+            bytes,
+            _share: share,
+        })
     }
 
     /// Reads what is left of a body and keeps nothing of it. A connection that is closed with unread bytes is

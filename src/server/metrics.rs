@@ -17,6 +17,23 @@ use crate::admission::Summary;
 type Labels1 = [(&'static str, &'static str); 1];
 type Labels2 = [(&'static str, &'static str); 2];
 
+/// Why requests and connections are turned away.
+const REJECTED: &[&str] = &[
+    "broken_body",
+    "idle",
+    "media_type",
+    "method",
+    "no_review",
+    "overloaded",
+    "slow_body",
+    "slow_headers",
+    "too_large",
+];
+/// How handshakes end.
+const HANDSHAKES: &[&str] = &["failed", "ok", "slow"];
+/// What becomes of a changed certificate.
+const RELOADS: &[&str] = &["refused", "served"];
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -35,7 +52,8 @@ impl Default for Metrics {
     fn default() -> Self {
         // From a microsecond, a skipped review, to a tenth of a second, which would be a fault.
         let buckets = [
-            1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1,
+            1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2,
+            1e-1,
         ];
         let mut metrics = Self {
             registry: Registry::with_prefix("outrigger"),
@@ -49,25 +67,63 @@ impl Default for Metrics {
             reloads: Family::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        registry.register("admission_reviews", "Reviews answered, by outcome and reason", metrics.reviews.clone());
+        registry.register(
+            "build",
+            "The version that runs",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "admission_reviews",
+            "Reviews answered, by outcome and reason",
+            metrics.reviews.clone(),
+        );
         registry.register_with_unit(
             "admission_review_duration",
             "Time to answer a review, without the network",
             Unit::Seconds,
             metrics.duration.clone(),
         );
-        registry.register("http_requests_in_flight", "Reviews being read or answered", metrics.in_flight.clone());
-        registry.register("http_rejected", "Requests that were no reviews, or too many", metrics.rejected.clone());
-        registry.register("tls_handshakes", "TLS handshakes, by result", metrics.handshakes.clone());
-        registry.register("connections", "Open connections", metrics.connections.clone());
+        registry.register(
+            "http_requests_in_flight",
+            "Reviews being read or answered",
+            metrics.in_flight.clone(),
+        );
+        registry.register(
+            "http_rejected",
+            "Requests that were no reviews, or too many",
+            metrics.rejected.clone(),
+        );
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes, by result",
+            metrics.handshakes.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open connections",
+            metrics.connections.clone(),
+        );
         registry.register_with_unit(
             "certificate_expiry_timestamp",
             "When the served certificate ends, since 1970",
             Unit::Seconds,
             metrics.certificate_end.clone(),
         );
-        registry.register("certificate_reloads", "Changes of the certificate's files, by result", metrics.reloads.clone());
+        registry.register(
+            "certificate_reloads",
+            "Changes of the certificate's files, by result",
+            metrics.reloads.clone(),
+        );
+        // A counter that appears with its first event has no increase that an alert could see.
+        for (family, label, values) in [
+            (&metrics.rejected, "reason", REJECTED),
+            (&metrics.handshakes, "result", HANDSHAKES),
+            (&metrics.reloads, "result", RELOADS),
+        ] {
+            for value in values {
+                let _ = family.get_or_create(&[(label, *value)]);
+            }
+        }
         metrics
     }
 }
@@ -75,7 +131,9 @@ impl Default for Metrics {
 impl Metrics {
     /// A review was answered.
     pub fn reviewed(&self, summary: &Summary, duration: Duration) {
-        self.reviews.get_or_create(&[("outcome", summary.outcome), ("reason", summary.reason)]).inc();
+        self.reviews
+            .get_or_create(&[("outcome", summary.outcome), ("reason", summary.reason)])
+            .inc();
         self.duration.observe(duration.as_secs_f64());
     }
 
@@ -91,7 +149,9 @@ impl Metrics {
 
     /// The files of the certificate changed.
     pub fn certificate_reloaded(&self, good: bool) {
-        self.reloads.get_or_create(&[("result", if good { "served" } else { "refused" })]).inc();
+        self.reloads
+            .get_or_create(&[("result", if good { "served" } else { "refused" })])
+            .inc();
     }
 
     /// The served certificate ends then, in seconds since 1970.

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use axum::http::header::{
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER,
+};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::{Next, from_fn_with_state};
@@ -72,16 +74,27 @@ pub(super) fn operations(shared: &Arc<Shared>) -> Router {
 }
 
 fn health() -> Router<Arc<Shared>> {
-    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
 }
 
 async fn not_found() -> Response {
-    (StatusCode::NOT_FOUND, "there is nothing here; reviews are posted to /mutate\n").into_response()
+    (
+        StatusCode::NOT_FOUND,
+        "there is nothing here; reviews are posted to /mutate\n",
+    )
+        .into_response()
 }
 
 async fn only_post(State(shared): State<Arc<Shared>>) -> Response {
     shared.metrics.rejected("method");
-    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], "reviews are posted\n").into_response()
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        [(ALLOW, "POST")],
+        "reviews are posted\n",
+    )
+        .into_response()
 }
 
 /// Ready while a good certificate is served and no end is in sight.
@@ -89,7 +102,11 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     if shared.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
     } else if !shared.certificate.is_good() {
-        (StatusCode::SERVICE_UNAVAILABLE, "the certificate has ended\n").into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the certificate has ended\n",
+        )
+            .into_response()
     } else {
         "ok\n".into_response()
     }
@@ -102,11 +119,17 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 
 /// While draining every answer asks the client to make its next connection elsewhere. Closing idle connections
 /// at once instead would race with a request that is under way on one of them.
-async fn close_while_draining(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn close_while_draining(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let http1 = request.version() <= Version::HTTP_11;
     let mut response = next.run(request).await;
     if http1 && shared.is_draining() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
@@ -118,7 +141,10 @@ async fn mutate(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Err(refusal) => refusal,
     };
     // HTTP/2 ends a stream without its connection. Who waits for 100 Continue has sent nothing yet.
-    if head.version <= Version::HTTP_11 && !head.headers.contains_key(EXPECT) && refusal.leaves_body() {
+    if head.version <= Version::HTTP_11
+        && !head.headers.contains_key(EXPECT)
+        && refusal.leaves_body()
+    {
         shared.bodies.discard(&mut body).await;
     }
     refusal.response(&shared.metrics)
@@ -126,13 +152,19 @@ async fn mutate(State(shared): State<Arc<Shared>>, request: Request) -> Response
 
 async fn answer(shared: &Shared, head: &Parts, body: &mut Body) -> Result<Response, Refusal> {
     check_type(&head.headers)?;
-    let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = head
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     shared.bodies.check_length(length)?;
     let _place = shared.bodies.place()?;
     let _counted = shared.metrics.in_flight();
     let body = shared.bodies.read(body).await?;
     let start = Instant::now();
-    let reviewed = shared.reviewer.review(&body.bytes).map_err(|error| Refusal::NoReview(error.message))?;
+    let reviewed = shared
+        .reviewer
+        .review(&body.bytes)
+        .map_err(|error| Refusal::NoReview(error.message))?;
     let duration = start.elapsed();
     shared.metrics.reviewed(&reviewed.summary, duration);
     log(&reviewed, duration);
@@ -166,7 +198,8 @@ fn log(reviewed: &Reviewed, duration: Duration) {
             reason = summary.reason,
             dry_run = summary.dry_run,
             micros,
-            ?message,
+            // Not "message", which is the name of the event's own text.
+            denial = ?message,
             "denied"
         ),
     }
@@ -188,30 +221,61 @@ impl From<BodyError> for Refusal {
 impl Refusal {
     /// Whether the client may still be sending the body.
     fn leaves_body(&self) -> bool {
-        matches!(self, Self::MediaType(_) | Self::Body(BodyError::TooLarge(_) | BodyError::Overloaded))
+        matches!(
+            self,
+            Self::MediaType(_) | Self::Body(BodyError::TooLarge(_) | BodyError::Overloaded)
+        )
     }
 
     fn response(self, metrics: &Metrics) -> Response {
         let close = [(CONNECTION, HeaderValue::from_static("close"))];
         let (reason, response) = match self {
-            Self::MediaType(expected) => ("media_type", (StatusCode::UNSUPPORTED_MEDIA_TYPE, expected).into_response()),
+            Self::MediaType(expected) => (
+                "media_type",
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, expected).into_response(),
+            ),
             // There may be more of the body than anybody wants to read, so the connection is of no more use.
             Self::Body(BodyError::TooLarge(limit)) => (
                 "too_large",
-                (StatusCode::PAYLOAD_TOO_LARGE, close, format!("the body is larger than {limit} bytes\n")).into_response(),
+                (
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    close,
+                    format!("the body is larger than {limit} bytes\n"),
+                )
+                    .into_response(),
             ),
             // The API server tries again, up to ten times within its deadline.
             Self::Body(BodyError::Overloaded) => (
                 "overloaded",
-                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], "too many reviews at a time\n").into_response(),
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    [(RETRY_AFTER, "1")],
+                    "too many reviews at a time\n",
+                )
+                    .into_response(),
             ),
-            Self::Body(BodyError::Slow) => {
-                ("slow_body", (StatusCode::REQUEST_TIMEOUT, close, "the body did not come in time\n").into_response())
-            }
-            Self::Body(BodyError::Broken(error)) => {
-                ("broken_body", (StatusCode::BAD_REQUEST, close, format!("the body broke off: {error}\n")).into_response())
-            }
-            Self::NoReview(message) => ("no_review", (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response()),
+            Self::Body(BodyError::Slow) => (
+                "slow_body",
+                (
+                    StatusCode::REQUEST_TIMEOUT,
+                    close,
+                    "the body did not come in time\n",
+                )
+                    .into_response(),
+            ),
+            Self::Body(BodyError::Broken(error)) => (
+                "broken_body",
+                (
+                    StatusCode::BAD_REQUEST,
+                    close,
+                    format!("the body broke off: {error}\n"),
+                )
+                    .into_response(),
+            ),
+            Self::NoReview(message) => (
+                "no_review",
+                (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response(),
+            ),
         };
         metrics.rejected(reason);
         response
@@ -219,13 +283,25 @@ impl Refusal {
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
-    });
+    let json = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .eq_ignore_ascii_case("application/json")
+        });
     if !json {
-        return Err(Refusal::MediaType("a review has the Content-Type application/json\n"));
+        return Err(Refusal::MediaType(
+            "a review has the Content-Type application/json\n",
+        ));
     }
-    let plain = headers.get(CONTENT_ENCODING).is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let plain = headers
+        .get(CONTENT_ENCODING)
+        .is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
     if !plain {
         return Err(Refusal::MediaType("a review has no Content-Encoding\n"));
     }

@@ -100,7 +100,10 @@ pub struct Current(ArcSwapOption<Served>);
 impl Current {
     /// Whether a certificate is there and has not ended.
     pub fn is_good(&self) -> bool {
-        self.0.load().as_ref().is_some_and(|served| served.not_after > now())
+        self.0
+            .load()
+            .as_ref()
+            .is_some_and(|served| served.not_after > now())
     }
 }
 
@@ -113,7 +116,9 @@ impl ResolvesServerCert for Current {
 fn now() -> i64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+        .map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
 }
 
 /// TLS 1.2 and 1.3 with rustls' own choice of ciphers, HTTP/2 and HTTP/1.1 by ALPN.
@@ -143,16 +148,29 @@ impl Loader {
     ///
     /// # Errors
     /// A source that gives no certificate that can be served.
-    pub fn start(source: CertificateSource, metrics: Arc<Metrics>) -> Result<(Self, Arc<Current>), TlsError> {
+    pub fn start(
+        source: CertificateSource,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Arc<Current>), TlsError> {
         let current = Arc::new(Current::default());
-        let mut loader = Self { source, current: Arc::clone(&current), metrics, seen: None };
+        let mut loader = Self {
+            source,
+            current: Arc::clone(&current),
+            metrics,
+            seen: None,
+        };
         let (certificate, key) = match &loader.source {
-            CertificateSource::Files { certificate, private_key } => {
-                (read("--tls-cert", certificate)?, read("--tls-key", private_key)?)
-            }
-            CertificateSource::Pair(pair) => {
-                (pair.certificate.clone().into_bytes(), pair.private_key.clone().into_bytes())
-            }
+            CertificateSource::Files {
+                certificate,
+                private_key,
+            } => (
+                read("--tls-cert", certificate)?,
+                read("--tls-key", private_key)?,
+            ),
+            CertificateSource::Pair(pair) => (
+                pair.certificate.clone().into_bytes(),
+                pair.private_key.clone().into_bytes(),
+            ),
         };
         loader.serve(certificate, key)?;
         Ok((loader, current))
@@ -161,15 +179,34 @@ impl Loader {
     /// Looks at the files again and again, until the task is dropped. A pair that cannot be served leaves the
     /// last good one in place.
     pub async fn watch(mut self) {
-        let CertificateSource::Files { certificate, private_key } = self.source.clone() else { return };
+        let CertificateSource::Files {
+            certificate,
+            private_key,
+        } = self.source.clone()
+        else {
+            return;
+        };
         let mut interval = tokio::time::interval(INTERVAL);
         loop {
             interval.tick().await;
-            let (Ok(new), Ok(key)) = (tokio::fs::read(&certificate).await, tokio::fs::read(&private_key).await) else {
+            let (Ok(new), Ok(key)) = (
+                tokio::fs::read(&certificate).await,
+                tokio::fs::read(&private_key).await,
+            ) else {
                 // In the middle of a swap, or gone: what is served stays.
                 continue;
             };
-            if self.seen.as_ref().is_some_and(|(old_certificate, old_key)| *old_certificate == new && *old_key == key) {
+            // A swap between the two reads gives a pair that never was one.
+            if tokio::fs::read(&certificate).await.ok().as_ref() != Some(&new) {
+                continue;
+            }
+            if self
+                .seen
+                .as_ref()
+                .is_some_and(|(old_certificate, old_key)| {
+                    *old_certificate == new && *old_key == key
+                })
+            {
                 continue;
             }
             match self.serve(new, key) {
@@ -187,9 +224,13 @@ impl Loader {
 
     fn serve(&mut self, certificate: Vec<u8>, key: Vec<u8>) -> Result<i64, TlsError> {
         let places = match &self.source {
-            CertificateSource::Files { certificate, private_key } => {
-                (format!("--tls-cert {}", certificate.display()), format!("--tls-key {}", private_key.display()))
-            }
+            CertificateSource::Files {
+                certificate,
+                private_key,
+            } => (
+                format!("--tls-cert {}", certificate.display()),
+                format!("--tls-key {}", private_key.display()),
+            ),
             CertificateSource::Pair(_) => ("--self-signed".to_owned(), "--self-signed".to_owned()),
         };
         let served = certified(&certificate, &key, &places);
@@ -203,24 +244,49 @@ impl Loader {
 }
 
 fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::Read { flag, path: path.to_owned(), error })
+    std::fs::read(path).map_err(|error| TlsError::Read {
+        flag,
+        path: path.to_owned(),
+        error,
+    })
 }
 
-fn certified(certificate: &[u8], key: &[u8], places: &(String, String)) -> Result<Served, TlsError> {
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(certificate).filter_map(Result::ok).collect();
+fn certified(
+    certificate: &[u8],
+    key: &[u8],
+    places: &(String, String),
+) -> Result<Served, TlsError> {
+    // All or nothing: a chain that lost a part verifies for some clients only.
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsError::BadCertificate {
+            place: places.0.clone(),
+            message: error.to_string(),
+        })?;
     let Some(leaf) = chain.first() else {
-        return Err(TlsError::NoCertificate { place: places.0.clone() });
+        return Err(TlsError::NoCertificate {
+            place: places.0.clone(),
+        });
     };
     let not_after = X509Certificate::from_der(leaf)
         .map(|(_, leaf)| leaf.validity().not_after.timestamp())
-        .map_err(|error| TlsError::BadCertificate { place: places.0.clone(), message: error.to_string() })?;
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| TlsError::NoKey { place: places.1.clone(), error })?;
-    let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| TlsError::Mismatch {
-        certificate: places.0.clone(),
-        private_key: places.1.clone(),
+        .map_err(|error| TlsError::BadCertificate {
+            place: places.0.clone(),
+            message: error.to_string(),
+        })?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::NoKey {
+        place: places.1.clone(),
         error,
     })?;
-    Ok(Served { key: Arc::new(key), not_after })
+    let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| {
+        TlsError::Mismatch {
+            certificate: places.0.clone(),
+            private_key: places.1.clone(),
+            error,
+        }
+    })?;
+    Ok(Served {
+        key: Arc::new(key),
+        not_after,
+    })
 }

@@ -35,7 +35,10 @@ fn scalars_mean_what_kubectl_makes_of_them() {
         ("9223372036854775807", json!(i64::MAX)),
         ("-9223372036854775808", json!(i64::MIN)),
         ("18446744073709551615", json!(u64::MAX)),
-        ("18446744073709551616", json!(18_446_744_073_709_551_616_f64)),
+        (
+            "18446744073709551616",
+            json!(18_446_744_073_709_551_616_f64),
+        ),
         // Floats; a leading zero that is no octal number is one, as in Go.
         ("1.10", json!(1.1)),
         ("1e3", json!(1000.0)),
@@ -81,7 +84,10 @@ fn keys_become_strings_by_their_value() {
 #[test]
 fn the_order_of_keys_is_kept() {
     let read = yaml("b: 1\na: 2\nc: 3\n").unwrap();
-    assert_eq!(serde_json::to_string(&read).unwrap(), r#"{"b":1,"a":2,"c":3}"#);
+    assert_eq!(
+        serde_json::to_string(&read).unwrap(),
+        r#"{"b":1,"a":2,"c":3}"#
+    );
 }
 
 #[test]
@@ -119,7 +125,10 @@ fn texts_that_would_have_to_be_guessed_at_are_refused_with_their_line() {
         }
         let message = error.message.to_lowercase();
         assert!(message.contains(word), "{text}: {message}");
-        assert!(!message.contains("at line") && !message.is_empty(), "{text}: {message}");
+        assert!(
+            !message.contains("at line") && !message.is_empty(),
+            "{text}: {message}"
+        );
     }
 }
 
@@ -141,7 +150,9 @@ fn a_deep_document_is_refused_and_does_not_overflow_the_stack() {
         let text = format!("{}{}", open.repeat(20_000), close.repeat(20_000));
         assert!(yaml(&text).is_err());
     }
-    let block: String = (0..5_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    let block: String = (0..5_000)
+        .map(|depth| format!("{}a:\n", " ".repeat(depth)))
+        .collect();
     assert!(yaml(&block).is_err());
     assert!(read_json(&"[".repeat(20_000)).is_err());
 }
@@ -151,8 +162,14 @@ fn json_values_may_follow_one_another() {
     let text = "{\"a\": 1.0, \"b\": 12345678901234567890}\n\n[true]";
     let read = read_json(text).unwrap();
     assert_eq!(read.len(), 2);
-    assert_eq!(read[0].0, json!({"a": 1.0, "b": 12_345_678_901_234_567_890_u64}));
-    assert_eq!(&text[..read[0].1], "{\"a\": 1.0, \"b\": 12345678901234567890}");
+    assert_eq!(
+        read[0].0,
+        json!({"a": 1.0, "b": 12_345_678_901_234_567_890_u64})
+    );
+    assert_eq!(
+        &text[..read[0].1],
+        "{\"a\": 1.0, \"b\": 12345678901234567890}"
+    );
     assert_eq!(read[1].0, json!([true]));
     assert_eq!(read[1].1, text.len());
 }

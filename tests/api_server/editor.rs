@@ -36,7 +36,9 @@ impl<'p> Editor<'p> {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(
-                vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes())?],
+                vec![CertificateDer::from_pem_slice(
+                    issued.certificate.as_bytes(),
+                )?],
                 PrivateKeyDer::from_pem_slice(issued.key.as_bytes())?,
             )?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -57,7 +59,9 @@ impl<'p> Editor<'p> {
                 "reinvocationPolicy": "IfNeeded",
             }],
         });
-        plane.kubectl_with(&["create", "-f", "-"], &registration.to_string())?.ok()?;
+        plane
+            .kubectl_with(&["create", "-f", "-"], &registration.to_string())?
+            .ok()?;
         // The API server learns of a registration within a second or so.
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
         Ok(Self { plane, serving })
@@ -66,7 +70,9 @@ impl<'p> Editor<'p> {
 
 impl Drop for Editor<'_> {
     fn drop(&mut self) {
-        let deleted = self.plane.kubectl(&["delete", "mutatingwebhookconfiguration", NAME]);
+        let deleted = self
+            .plane
+            .kubectl(&["delete", "mutatingwebhookconfiguration", NAME]);
         if let Err(error) = deleted.and_then(|finished| finished.ok()) {
             eprintln!("{NAME} could not be deleted: {error:#}");
         }
@@ -79,7 +85,9 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor) {
     while let Ok((stream, _)) = listener.accept().await {
         let (tls, router) = (tls.clone(), router.clone());
         tokio::spawn(async move {
-            let Ok(stream) = tls.accept(stream).await else { return };
+            let Ok(stream) = tls.accept(stream).await else {
+                return;
+            };
             let service = TowerToHyperService::new(router);
             let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
@@ -92,33 +100,58 @@ async fn edit(body: Bytes) -> String {
     let review: Value = serde_json::from_slice(&body).unwrap_or_default();
     let object = &review["request"]["object"];
     let mut patch = Vec::new();
-    let mut add = |path: String, value: Value| patch.push(json!({"op": "add", "path": path, "value": value}));
+    let mut add =
+        |path: String, value: Value| patch.push(json!({"op": "add", "path": path, "value": value}));
     if object["metadata"]["labels"]["edited"] != "yes" {
         if !object["metadata"]["labels"].is_object() {
             add("/metadata/labels".into(), json!({}));
         }
         add("/metadata/labels/edited".into(), json!("yes"));
-        add("/spec/volumes/-".into(), json!({"name": "late", "emptyDir": {"sizeLimit": "1Mi"}}));
+        add(
+            "/spec/volumes/-".into(),
+            json!({"name": "late", "emptyDir": {"sizeLimit": "1Mi"}}),
+        );
         for list in ["initContainers", "containers"] {
-            for (index, container) in object["spec"][list].as_array().into_iter().flatten().enumerate() {
+            for (index, container) in object["spec"][list]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
                 let image = container["image"].as_str().unwrap_or_default();
                 let rest = image.split_once('/').map_or(image, |(_, rest)| rest);
                 let at = format!("/spec/{list}/{index}");
-                add(format!("{at}/image"), json!(format!("mirror.example.com/{rest}")));
-                add(format!("{at}/volumeMounts/-"), json!({"name": "late", "mountPath": "/late"}));
+                add(
+                    format!("{at}/image"),
+                    json!(format!("mirror.example.com/{rest}")),
+                );
+                add(
+                    format!("{at}/volumeMounts/-"),
+                    json!({"name": "late", "mountPath": "/late"}),
+                );
                 if container["env"].is_array() {
-                    add(format!("{at}/env/-"), json!({"name": "LATE", "value": "yes"}));
+                    add(
+                        format!("{at}/env/-"),
+                        json!({"name": "LATE", "value": "yes"}),
+                    );
                 } else {
-                    add(format!("{at}/env"), json!([{"name": "LATE", "value": "yes"}]));
+                    add(
+                        format!("{at}/env"),
+                        json!([{"name": "LATE", "value": "yes"}]),
+                    );
                 }
             }
         }
-        add("/spec/containers/-".into(), json!({"name": "late", "image": "mirror.example.com/late:1"}));
+        add(
+            "/spec/containers/-".into(),
+            json!({"name": "late", "image": "mirror.example.com/late:1"}),
+        );
     }
     let mut response = json!({"uid": review["request"]["uid"], "allowed": true});
     if !patch.is_empty() {
         response["patchType"] = json!("JSONPatch");
         response["patch"] = json!(STANDARD.encode(Value::Array(patch).to_string()));
     }
-    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).to_string()
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+        .to_string()
 }

@@ -31,7 +31,11 @@ static STARTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// The webhook that the tests of this binary share.
 pub(crate) async fn shared() -> Result<Arc<Webhook>> {
     let _one_at_a_time = STARTING.lock().await;
-    if let Some(webhook) = SHARED.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+    if let Some(webhook) = SHARED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+    {
         return Ok(webhook);
     }
     let webhook = Arc::new(Webhook::start(ControlPlane::shared()?, "shared").await?);
@@ -64,7 +68,11 @@ impl Webhook {
             .args(["--tls-cert", &file("tls.crt", &certificate.certificate)?])
             .args(["--tls-key", &file("tls.key", &certificate.key)?])
             .args(["--drain-seconds", "1"]);
-        let mut daemon = Daemon::start(&command, &folder.path().join("serve.log"), Duration::from_secs(5))?;
+        let mut daemon = Daemon::start(
+            &command,
+            &folder.path().join("serve.log"),
+            Duration::from_secs(5),
+        )?;
         daemon.wait_ready(Duration::from_secs(10), || {
             std::net::TcpStream::connect(("127.0.0.1", port))?;
             Ok(())
@@ -82,8 +90,14 @@ impl Webhook {
             &format!("tls.caBundle={ca}"),
         ])?
         .ok()?;
-        let webhook =
-            Self { plane, daemon, helm, release: release.to_owned(), operations, folder };
+        let webhook = Self {
+            plane,
+            daemon,
+            helm,
+            release: release.to_owned(),
+            operations,
+            folder,
+        };
         webhook.wait_registered().await?;
         Ok(webhook)
     }
@@ -92,12 +106,22 @@ impl Webhook {
         let namespace = self.namespace("registered", &[]).await?;
         let pods: Api<Pod> = Api::namespaced(self.plane.client().await?, &namespace);
         let asking = serde_json::from_value(super::super::pod("probe", super::super::TLS))?;
-        let dry = PostParams { dry_run: true, ..PostParams::default() };
-        wait_until_async("the registration to take effect", Duration::from_secs(20), async || {
-            let answered = serde_json::to_value(pods.create(&dry, &asking).await?)?;
-            ensure!(answered["spec"]["initContainers"].is_array(), "not injected yet");
-            Ok(())
-        })
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        wait_until_async(
+            "the registration to take effect",
+            Duration::from_secs(20),
+            async || {
+                let answered = serde_json::to_value(pods.create(&dry, &asking).await?)?;
+                ensure!(
+                    answered["spec"]["initContainers"].is_array(),
+                    "not injected yet"
+                );
+                Ok(())
+            },
+        )
         .await
     }
 
@@ -140,9 +164,14 @@ impl Webhook {
 
 impl Drop for Webhook {
     fn drop(&mut self) {
-        let uninstalled = self.helm.run(&["uninstall", &self.release, "--namespace", "default"]);
+        let uninstalled = self
+            .helm
+            .run(&["uninstall", &self.release, "--namespace", "default"]);
         if let Err(error) = uninstalled.and_then(|finished| finished.ok()) {
-            eprintln!("the release {} could not be uninstalled: {error:#}", self.release);
+            eprintln!(
+                "the release {} could not be uninstalled: {error:#}",
+                self.release
+            );
         }
     }
 }

@@ -14,26 +14,36 @@ use super::kit::{Client, LIMIT, REVIEW, Running, padded, small, start};
 type Sender = SendRequest<Full<bytes::Bytes>>;
 
 /// A bare connection, whose end can be seen.
-pub(crate) async fn connect(server: &Running) -> Result<(Sender, tokio::task::JoinHandle<hyper::Result<()>>)> {
+pub(crate) async fn connect(
+    server: &Running,
+) -> Result<(Sender, tokio::task::JoinHandle<hyper::Result<()>>)> {
     let client = Client::tls(server.address, &server.authority, &[b"h2"]).await?;
-    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(client.into_stream())).await?;
+    let (sender, connection) =
+        handshake(TokioExecutor::new(), TokioIo::new(client.into_stream())).await?;
     Ok((sender, tokio::spawn(connection)))
 }
 
 /// A request that posts a review.
 pub(crate) fn request(body: String) -> Result<hyper::Request<Full<bytes::Bytes>>> {
-    let builder = hyper::Request::post("https://localhost/mutate").header("content-type", "application/json");
+    let builder =
+        hyper::Request::post("https://localhost/mutate").header("content-type", "application/json");
     Ok(builder.body(Full::new(body.into()))?)
 }
 
 #[tokio::test]
 async fn it_is_chosen_by_alpn() -> Result {
     let server = start(|_| {}).await?;
-    let post = server.http2()?.post(server.url("/mutate?timeout=5s")).header("content-type", "application/json");
+    let post = server
+        .http2()?
+        .post(server.url("/mutate?timeout=5s"))
+        .header("content-type", "application/json");
     let answer = post.body(REVIEW).send().await?;
     assert_eq!(answer.version(), Version::HTTP_2);
     assert_eq!(answer.status(), StatusCode::OK);
-    assert_eq!(answer.json::<serde_json::Value>().await?["response"]["allowed"], true);
+    assert_eq!(
+        answer.json::<serde_json::Value>().await?["response"]["allowed"],
+        true
+    );
     Ok(())
 }
 
@@ -60,10 +70,15 @@ async fn many_streams_are_answered_on_one_connection() -> Result {
 async fn a_body_that_is_too_large_ends_its_stream_only() -> Result {
     let server = start(|config| config.max_body = 64 * 1024).await?;
     let (mut sender, _) = connect(&server).await?;
-    let answer = sender.send_request(request(padded(2 * 1024 * 1024))?).await?;
+    let answer = sender
+        .send_request(request(padded(2 * 1024 * 1024))?)
+        .await?;
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
     sender.ready().await?;
-    assert_eq!(sender.send_request(request(small("1"))?).await?.status(), StatusCode::OK);
+    assert_eq!(
+        sender.send_request(request(small("1"))?).await?.status(),
+        StatusCode::OK
+    );
     Ok(())
 }
 
@@ -74,7 +89,9 @@ async fn a_connection_that_asks_nothing_ends_as_idle() -> Result {
     let server = start(|config| config.idle_timeout = Duration::from_millis(500)).await?;
     let (_sender, connection) = connect(&server).await?;
     let _ = tokio::time::timeout(LIMIT, connection).await?;
-    server.wait_metric(r#"outrigger_http_rejected_total{reason="idle"}"#, 1.0).await
+    server
+        .wait_metric(r#"outrigger_http_rejected_total{reason="idle"}"#, 1.0)
+        .await
 }
 
 #[tokio::test]

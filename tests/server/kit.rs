@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use outrigger::admission::{self, ReviewError, Reviewed, Snapshot};
+use outrigger::admission::{self, Snapshot};
 use outrigger::certificate::CertificatePair;
 use outrigger::profile::Catalogue;
 use outrigger::server::{CertificateSource, Reviewer, Server, ServerConfig};
@@ -39,8 +39,15 @@ pub(crate) struct Running {
 
 /// Starts a server with small limits; `change` sets what the test is about.
 pub(crate) async fn start(change: impl FnOnce(&mut ServerConfig)) -> Result<Running> {
-    let snapshot = Snapshot { catalogue: Catalogue::new(Catalogue::built_in()?), ..Snapshot::default() };
-    start_with(move |body: &[u8]| admission::review(body, &snapshot), change).await
+    let snapshot = Snapshot {
+        catalogue: Catalogue::new(Catalogue::built_in()?),
+        ..Snapshot::default()
+    };
+    start_with(
+        move |body: &[u8]| admission::review(body, &snapshot),
+        change,
+    )
+    .await
 }
 
 /// The same with another reviewer.
@@ -58,7 +65,13 @@ pub(crate) async fn start_with(
         // A test that ends without stopping the server drops the sender, which stops it as well.
         let _ = stopped.await;
     }));
-    Ok(Running { address, operations, authority, stop: Some(stop), task })
+    Ok(Running {
+        address,
+        operations,
+        authority,
+        stop: Some(stop),
+        task,
+    })
 }
 
 /// The limits of these tests: small, but not so small that a busy machine reaches them by itself.
@@ -77,7 +90,10 @@ pub(crate) fn config(authority: &Authority) -> Result<ServerConfig> {
 /// A serving certificate for loopback.
 pub(crate) fn pair(authority: &Authority) -> Result<CertificateSource> {
     let issued = authority.server(&["localhost", "127.0.0.1"])?;
-    Ok(CertificateSource::Pair(CertificatePair { certificate: issued.certificate, private_key: issued.key }))
+    Ok(CertificateSource::Pair(CertificatePair {
+        certificate: issued.certificate,
+        private_key: issued.key,
+    }))
 }
 
 impl Running {
@@ -98,21 +114,32 @@ impl Running {
 
     /// The metrics as text.
     pub(crate) async fn metrics(&self) -> Result<String> {
-        Ok(Client::plain(self.operations).await?.get("/metrics").await?.body)
+        Ok(Client::plain(self.operations)
+            .await?
+            .get("/metrics")
+            .await?
+            .body)
     }
 
     /// The value of one sample, 0 when it was never counted.
     pub(crate) async fn metric(&self, sample: &str) -> Result<f64> {
         let text = self.metrics().await?;
-        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-        value.map_or(Ok(0.0), |value| value.parse().context("a sample without a number"))
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map_or(Ok(0.0), |value| {
+            value.parse().context("a sample without a number")
+        })
     }
 
     /// Waits until a sample has a value.
     pub(crate) async fn wait_metric(&self, sample: &str, expected: f64) -> Result {
         testkit::wait_until_async(sample, LIMIT, async || {
             let value = self.metric(sample).await?;
-            ensure!((value - expected).abs() < 0.5, "{sample} is {value}, expected {expected}");
+            ensure!(
+                (value - expected).abs() < 0.5,
+                "{sample} is {value}, expected {expected}"
+            );
             Ok(())
         })
         .await
@@ -120,7 +147,16 @@ impl Running {
 
     /// What `/readyz` says on the operations port.
     pub(crate) async fn readiness(&self) -> Result<u16> {
-        Ok(Client::plain(self.operations).await?.get("/readyz").await?.status)
+        Ok(Client::plain(self.operations)
+            .await?
+            .get("/readyz")
+            .await?
+            .status)
+    }
+
+    /// What stops it when it is dropped.
+    pub(crate) fn take_stop(&mut self) -> Option<oneshot::Sender<()>> {
+        self.stop.take()
     }
 
     /// Tells it to stop.
@@ -134,7 +170,9 @@ impl Running {
     pub(crate) async fn stop(mut self, limit: Duration) -> Result<Duration> {
         let start = Instant::now();
         self.begin_stop();
-        timeout(limit, self.task).await.context("the server did not stop in time")??;
+        timeout(limit, self.task)
+            .await
+            .context("the server did not stop in time")??;
         Ok(start.elapsed())
     }
 }
@@ -176,19 +214,31 @@ impl Client {
     pub(crate) async fn plain(address: SocketAddr) -> Result<Self> {
         let stream = timeout(LIMIT, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: Box::new(stream), held: Vec::new() })
+        Ok(Self {
+            stream: Box::new(stream),
+            held: Vec::new(),
+        })
     }
 
     /// A connection with TLS that offers these protocols.
-    pub(crate) async fn tls(address: SocketAddr, authority: &Authority, protocols: &[&[u8]]) -> Result<Self> {
+    pub(crate) async fn tls(
+        address: SocketAddr,
+        authority: &Authority,
+        protocols: &[&[u8]],
+    ) -> Result<Self> {
         let mut config = testkit::http::tls(authority.certificate(), None)?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let stream = timeout(LIMIT, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
-        let stream = timeout(LIMIT, connector.connect(name, stream)).await.context("no handshake")??;
-        Ok(Self { stream: Box::new(stream), held: Vec::new() })
+        let stream = timeout(LIMIT, connector.connect(name, stream))
+            .await
+            .context("no handshake")??;
+        Ok(Self {
+            stream: Box::new(stream),
+            held: Vec::new(),
+        })
     }
 
     /// The stream itself, for another protocol.
@@ -198,8 +248,12 @@ impl Client {
 
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result {
-        timeout(LIMIT, self.stream.write_all(bytes.as_ref())).await.context("nobody reads")??;
-        timeout(LIMIT, self.stream.flush()).await.context("nobody reads")??;
+        timeout(LIMIT, self.stream.write_all(bytes.as_ref()))
+            .await
+            .context("nobody reads")??;
+        timeout(LIMIT, self.stream.flush())
+            .await
+            .context("nobody reads")??;
         Ok(())
     }
 
@@ -212,8 +266,14 @@ impl Client {
             self.more().await?;
         };
         let head = String::from_utf8_lossy(&self.held[..end]).to_ascii_lowercase();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .context("no status")?;
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
         let length: usize = length.map_or(Ok(0), str::parse)?;
         while self.held.len() < end + length {
             self.more().await?;
@@ -225,8 +285,14 @@ impl Client {
 
     async fn more(&mut self) -> Result {
         let mut buffer = [0; 16 * 1024];
-        let count = timeout(LIMIT, self.stream.read(&mut buffer)).await.context("no answer came")??;
-        ensure!(count > 0, "closed after {:?}", String::from_utf8_lossy(&self.held));
+        let count = timeout(LIMIT, self.stream.read(&mut buffer))
+            .await
+            .context("no answer came")??;
+        ensure!(
+            count > 0,
+            "closed after {:?}",
+            String::from_utf8_lossy(&self.held)
+        );
         self.held.extend_from_slice(&buffer[..count]);
         Ok(())
     }
@@ -244,7 +310,8 @@ impl Client {
 
     /// Gets a path.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Answer> {
-        self.ask(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+        self.ask(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .await
     }
 
     /// Waits until the other side ends the connection, in whatever way, and gives what came before that.
@@ -285,14 +352,6 @@ pub(crate) fn padded(length: usize) -> String {
     let mut review = small("padded");
     review.push_str(&" ".repeat(length.saturating_sub(review.len())));
     review
-}
-
-/// A reviewer that takes its time. It stands for a machine that is busy.
-pub(crate) fn sleepy(time: Duration) -> impl Fn(&[u8]) -> Result<Reviewed, ReviewError> + Send + Sync + 'static {
-    move |body| {
-        std::thread::sleep(time);
-        admission::review(body, &Snapshot::default())
-    }
 }
 
 /// Runs `work` and gives how long it took as well.

@@ -13,7 +13,9 @@ async fn lagging(server: &Running, count: u32) -> Result<Vec<Client>> {
     let mut clients = Vec::new();
     for _ in 0..count {
         let mut client = server.client().await?;
-        client.send(post_head("/mutate", "Content-Length: 5000\r\n")).await?;
+        client
+            .send(post_head("/mutate", "Content-Length: 5000\r\n"))
+            .await?;
         clients.push(client);
     }
     Ok(clients)
@@ -28,13 +30,17 @@ async fn reviews_above_the_bound_are_asked_to_come_again() -> Result {
     .await?;
     let mut client = server.client().await?;
     let _lagging = lagging(&server, 4).await?;
-    server.wait_metric("outrigger_http_requests_in_flight", 4.0).await?;
+    server
+        .wait_metric("outrigger_http_requests_in_flight", 4.0)
+        .await?;
     let answer = client.post(small("1")).await?;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.has("retry-after: 1"), "{answer:?}");
     // Health is not shed: a busy server is not a dead one.
     assert_eq!(client.get("/readyz").await?.status, 200);
-    server.wait_metric(r#"outrigger_http_rejected_total{reason="overloaded"}"#, 1.0).await
+    server
+        .wait_metric(r#"outrigger_http_rejected_total{reason="overloaded"}"#, 1.0)
+        .await
 }
 
 /// The API server repeats a request that got 503, and never one whose connection was reset, which is what a
@@ -48,7 +54,9 @@ async fn an_overloaded_server_reads_the_body_and_keeps_the_connection() -> Resul
     .await?;
     let mut client = server.client().await?;
     let lagging = lagging(&server, 1).await?;
-    server.wait_metric("outrigger_http_requests_in_flight", 1.0).await?;
+    server
+        .wait_metric("outrigger_http_requests_in_flight", 1.0)
+        .await?;
     for _ in 0..3 {
         // Slower than the server decides.
         let request = post("/mutate", padded(1024 * 1024));
@@ -59,7 +67,9 @@ async fn an_overloaded_server_reads_the_body_and_keeps_the_connection() -> Resul
         assert_eq!(client.answer().await?.status, 503);
     }
     drop(lagging);
-    server.wait_metric("outrigger_http_requests_in_flight", 0.0).await?;
+    server
+        .wait_metric("outrigger_http_requests_in_flight", 0.0)
+        .await?;
     assert_eq!(client.post(small("1")).await?.status, 200);
     Ok(())
 }
@@ -69,7 +79,10 @@ async fn a_refused_body_does_not_cost_the_connection() -> Result {
     let server = start(|_| {}).await?;
     let mut client = server.client().await?;
     let body = padded(1024 * 1024);
-    let head = format!("POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     for _ in 0..3 {
         client.send(&head).await?;
         sleep(Duration::from_millis(30)).await;
@@ -95,7 +108,9 @@ async fn bodies_together_are_bounded() -> Result {
         client.send(&request[..request.len() - 1]).await?;
         held.push(client);
     }
-    server.wait_metric("outrigger_http_requests_in_flight", 3.0).await?;
+    server
+        .wait_metric("outrigger_http_requests_in_flight", 3.0)
+        .await?;
     sleep(Duration::from_millis(100)).await;
     // A small one still fits.
     let mut client = server.client().await?;
@@ -134,13 +149,18 @@ async fn under_pressure_a_lagging_body_is_given_up_sooner() -> Result {
     .await?;
     let mut alone = lagging(&server, 1).await?;
     sleep(Duration::from_millis(1500)).await;
-    assert!((server.metric("outrigger_http_requests_in_flight").await? - 1.0).abs() < 0.5, "there was no pressure");
+    assert!(
+        (server.metric("outrigger_http_requests_in_flight").await? - 1.0).abs() < 0.5,
+        "there was no pressure"
+    );
     let _many = lagging(&server, 7).await?;
     let ((), time) = timed(server.wait_metric("outrigger_http_requests_in_flight", 4.0)).await?;
     assert!(time < Duration::from_secs(3), "{time:?}");
     // Half of the places are free again, so that those that remain have the whole time.
     sleep(Duration::from_millis(1500)).await;
-    server.wait_metric("outrigger_http_requests_in_flight", 4.0).await?;
+    server
+        .wait_metric("outrigger_http_requests_in_flight", 4.0)
+        .await?;
     assert_eq!(alone[0].answer().await?.status, 408);
     Ok(())
 }
@@ -165,7 +185,10 @@ async fn connections_above_the_bound_wait_and_are_served() -> Result {
         })
         .collect();
     sleep(Duration::from_millis(500)).await;
-    assert!(waiting.iter().all(|task| !task.is_finished()), "a connection above the bound was served or reset");
+    assert!(
+        waiting.iter().all(|task| !task.is_finished()),
+        "a connection above the bound was served or reset"
+    );
     // Those that asked something are kept, however crowded it is.
     for client in &mut served {
         assert_eq!(client.post(small("1")).await?.status, 200);
@@ -185,13 +208,18 @@ async fn crowded_connections_that_never_asked_make_room() -> Result {
         for _ in 0..4 {
             let mut client = Client::tls(server.address, &server.authority, &[protocol]).await?;
             if protocol == b"h2" {
-                client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+                client
+                    .send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+                    .await?;
             }
             idle.push(client);
         }
         let (answer, time) = timed(async { server.client().await?.post(small("1")).await }).await?;
         assert_eq!(answer.status, 200);
-        ensure!(time < Duration::from_secs(5), "there was no room for {time:?}");
+        ensure!(
+            time < Duration::from_secs(5),
+            "there was no room for {time:?}"
+        );
     }
     Ok(())
 }

@@ -15,7 +15,10 @@ async fn a_review_is_answered_with_its_uid_and_a_patch() -> Result {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(answer.has("content-type: application/json"), "{answer:?}");
     let review = answer.json()?;
-    assert_eq!(review["response"]["uid"], serde_json::from_str::<serde_json::Value>(REVIEW)?["request"]["uid"]);
+    assert_eq!(
+        review["response"]["uid"],
+        serde_json::from_str::<serde_json::Value>(REVIEW)?["request"]["uid"]
+    );
     assert_eq!(review["response"]["allowed"], true);
     assert_eq!(review["response"]["patchType"], "JSONPatch");
     Ok(())
@@ -27,12 +30,32 @@ async fn the_content_type_is_json_whatever_its_case_and_parameters() -> Result {
     let mut client = server.client().await?;
     let request = |line: &str| {
         let body = small("1");
-        format!("POST /mutate HTTP/1.1\r\nHost: x\r\n{line}Content-Length: {}\r\n\r\n{body}", body.len())
+        format!(
+            "POST /mutate HTTP/1.1\r\nHost: x\r\n{line}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
     };
-    for good in ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json ;x=y"] {
-        assert_eq!(client.ask(request(&format!("Content-Type: {good}\r\n"))).await?.status, 200, "{good}");
+    for good in [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        "application/json ;x=y",
+    ] {
+        assert_eq!(
+            client
+                .ask(request(&format!("Content-Type: {good}\r\n")))
+                .await?
+                .status,
+            200,
+            "{good}"
+        );
     }
-    for bad in ["", "Content-Type: text/plain\r\n", "Content-Type: application/jsonp\r\n", "Content-Type: \u{ff}\r\n"] {
+    for bad in [
+        "",
+        "Content-Type: text/plain\r\n",
+        "Content-Type: application/jsonp\r\n",
+        "Content-Type: \u{ff}\r\n",
+    ] {
         let answer = client.ask(request(bad)).await?;
         assert_eq!(answer.status, 415, "{bad:?}");
         assert!(answer.body.contains("application/json"), "{answer:?}");
@@ -46,8 +69,18 @@ async fn a_compressed_body_is_refused() -> Result {
     let mut client = server.client().await?;
     for (encoding, status) in [("gzip", 415), ("identity, gzip", 415), ("IDENTITY", 200)] {
         let body = small("1");
-        let lines = format!("Content-Encoding: {encoding}\r\nContent-Length: {}\r\n", body.len());
-        assert_eq!(client.ask(post_head("/mutate", &lines) + &body).await?.status, status, "{encoding}");
+        let lines = format!(
+            "Content-Encoding: {encoding}\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        assert_eq!(
+            client
+                .ask(post_head("/mutate", &lines) + &body)
+                .await?
+                .status,
+            status,
+            "{encoding}"
+        );
     }
     Ok(())
 }
@@ -57,7 +90,9 @@ async fn only_post_is_allowed_and_the_answer_says_so() -> Result {
     let server = server().await?;
     let mut client = server.client().await?;
     for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
-        let answer = client.ask(format!("{method} /mutate HTTP/1.1\r\nHost: x\r\n\r\n")).await?;
+        let answer = client
+            .ask(format!("{method} /mutate HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .await?;
         assert_eq!(answer.status, 405, "{method}");
         assert!(answer.has("allow: post"), "{answer:?}");
     }
@@ -77,13 +112,29 @@ async fn paths_are_exact_and_the_query_is_ignored() -> Result {
     for path in ["/mutate?timeout=5s", "/mutate?", "/mutate?a=%00&b=/../"] {
         assert_eq!(client.ask(post(path, &body)).await?.status, 200, "{path}");
     }
-    for path in ["/", "//mutate", "/mutate/", "/Mutate", "/mutate/../metrics", "/mutate/..%2fmetrics", "/%6dutate", "/metrics"] {
+    for path in [
+        "/",
+        "//mutate",
+        "/mutate/",
+        "/Mutate",
+        "/mutate/../metrics",
+        "/mutate/..%2fmetrics",
+        "/%6dutate",
+        "/metrics",
+    ] {
         assert_eq!(client.ask(post(path, &body)).await?.status, 404, "{path}");
     }
     assert_eq!(client.get("/mutate/../metrics").await?.status, 404);
     // The metrics of a cluster are not for everybody who reaches the webhook.
     assert_eq!(client.get("/metrics").await?.status, 404);
-    assert_eq!(Client::plain(server.operations).await?.ask(post("/mutate", &body)).await?.status, 404);
+    assert_eq!(
+        Client::plain(server.operations)
+            .await?
+            .ask(post("/mutate", &body))
+            .await?
+            .status,
+        404
+    );
     Ok(())
 }
 
@@ -92,7 +143,14 @@ async fn health_is_told_on_both_ports() -> Result {
     let server = server().await?;
     for path in ["/healthz", "/readyz"] {
         assert_eq!(server.client().await?.get(path).await?.body, "ok\n");
-        assert_eq!(Client::plain(server.operations).await?.get(path).await?.body, "ok\n");
+        assert_eq!(
+            Client::plain(server.operations)
+                .await?
+                .get(path)
+                .await?
+                .body,
+            "ok\n"
+        );
     }
     Ok(())
 }
@@ -103,17 +161,39 @@ async fn what_is_no_review_gets_400_with_a_reason() -> Result {
     let mut client = server.client().await?;
     let whole = small("1");
     let deep = format!("{}{}", r#"{"request":{"uid":"#, "[".repeat(100_000));
-    let object = small("1").replace(r#"{"name":"web"}]"#, &format!("{}{}]", "[".repeat(100_000), "]".repeat(100_000)));
+    let object = small("1").replace(
+        r#"{"name":"web"}]"#,
+        &format!("{}{}]", "[".repeat(100_000), "]".repeat(100_000)),
+    );
     let cases: [(&str, Vec<u8>, &str); 9] = [
         ("nothing", Vec::new(), "no AdmissionReview"),
-        ("cut off", whole[..whole.len() / 2].into(), "no AdmissionReview"),
+        (
+            "cut off",
+            whole[..whole.len() / 2].into(),
+            "no AdmissionReview",
+        ),
         ("bytes", b"\xff\xfe\x00".to_vec(), "no AdmissionReview"),
-        ("bad UTF-8 in a name", whole.replace("web", "\u{1}\u{2}").replace('\u{1}', "web").into_bytes(), "no AdmissionReview"),
+        (
+            "bad UTF-8 in a name",
+            whole
+                .replace("web", "\u{1}\u{2}")
+                .replace('\u{1}', "web")
+                .into_bytes(),
+            "no AdmissionReview",
+        ),
         ("deep", deep.into_bytes(), "no AdmissionReview"),
         ("deep containers", object.into_bytes(), "no AdmissionReview"),
         ("an array", b"[]".to_vec(), "kind: given"),
-        ("no request", br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_vec(), "request: missing"),
-        ("v2", whole.replace("k8s.io/v1", "k8s.io/v2").into_bytes(), "apiVersion: given"),
+        (
+            "no request",
+            br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_vec(),
+            "request: missing",
+        ),
+        (
+            "v2",
+            whole.replace("k8s.io/v1", "k8s.io/v2").into_bytes(),
+            "apiVersion: given",
+        ),
     ];
     for (name, body, reason) in cases {
         let answer = client.post(body).await?;
@@ -122,14 +202,19 @@ async fn what_is_no_review_gets_400_with_a_reason() -> Result {
     }
     // The same connection serves on: nothing of the above harmed it.
     assert_eq!(client.post(&whole).await?.status, 200);
-    server.wait_metric(r#"outrigger_http_rejected_total{reason="no_review"}"#, 9.0).await
+    server
+        .wait_metric(r#"outrigger_http_rejected_total{reason="no_review"}"#, 9.0)
+        .await
 }
 
 #[tokio::test]
 async fn text_that_is_not_utf8_gets_400() -> Result {
     let server = server().await?;
     let mut body = small("1").into_bytes();
-    let at = body.windows(4).position(|bytes| bytes == b"shop").unwrap_or_default();
+    let at = body
+        .windows(4)
+        .position(|bytes| bytes == b"shop")
+        .unwrap_or_default();
     body[at] = 0xff;
     let answer = server.client().await?.post(body).await?;
     assert_eq!(answer.status, 400, "{answer:?}");
@@ -141,7 +226,10 @@ async fn the_version_of_the_review_is_echoed() -> Result {
     let server = server().await?;
     let mut client = server.client().await?;
     for version in ["admission.k8s.io/v1", "admission.k8s.io/v1beta1"] {
-        let answer = client.post(small("1").replace("admission.k8s.io/v1", version)).await?.json()?;
+        let answer = client
+            .post(small("1").replace("admission.k8s.io/v1", version))
+            .await?
+            .json()?;
         assert_eq!(answer["apiVersion"], version);
         assert_eq!(answer["kind"], "AdmissionReview");
     }
@@ -151,9 +239,19 @@ async fn the_version_of_the_review_is_echoed() -> Result {
 #[tokio::test]
 async fn a_uid_with_control_characters_comes_back_as_it_was() -> Result {
     let server = server().await?;
-    let answer = server.client().await?.post(small(r#"a\u0000\r\n\u001f\"\\ \u2028é"#)).await?;
-    assert_eq!(answer.json()?["response"]["uid"], "a\0\r\n\u{1f}\"\\ \u{2028}é");
-    assert!(!answer.body.contains(['\0', '\r', '\n', '\u{1f}']), "{answer:?}");
+    let answer = server
+        .client()
+        .await?
+        .post(small(r#"a\u0000\r\n\u001f\"\\ \u2028é"#))
+        .await?;
+    assert_eq!(
+        answer.json()?["response"]["uid"],
+        "a\0\r\n\u{1f}\"\\ \u{2028}é"
+    );
+    assert!(
+        !answer.body.contains(['\0', '\r', '\n', '\u{1f}']),
+        "{answer:?}"
+    );
     Ok(())
 }
 
@@ -198,7 +296,10 @@ async fn a_chunked_body_is_read_and_an_endless_one_is_refused() -> Result {
     let body = small("1");
     let chunked = post_head("/mutate", "Transfer-Encoding: chunked\r\n");
     let (first, second) = body.split_at(7);
-    let whole = format!("{chunked}7\r\n{first}\r\n{:x};extension=1\r\n{second}\r\n0\r\n\r\n", second.len());
+    let whole = format!(
+        "{chunked}7\r\n{first}\r\n{:x};extension=1\r\n{second}\r\n0\r\n\r\n",
+        second.len()
+    );
     assert_eq!(client.ask(whole).await?.status, 200);
 
     // It writes until it is told to stop: what it is told must not be lost, and must not take a hundred MB.
@@ -219,7 +320,10 @@ async fn http_1_0_is_answered_once_and_closed() -> Result {
     let server = server().await?;
     let mut client = server.client().await?;
     let body = small("1");
-    let head = format!("POST /mutate HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /mutate HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     assert_eq!(client.ask(head + &body).await?.status, 200);
     assert!(client.ended().await?.is_empty());
     // 1.0 has no chunks.
@@ -244,11 +348,24 @@ async fn two_lengths_never_make_two_answers() -> Result {
         format!("Transfer-Encoding: chunked\r\nContent-Length: {whole}\r\n"),
     ] {
         let mut client = server.client().await?;
-        let answer = client.ask([post_head("/mutate", &lines).as_bytes(), chunk.as_bytes(), &smuggled].concat()).await?;
+        let answer = client
+            .ask(
+                [
+                    post_head("/mutate", &lines).as_bytes(),
+                    chunk.as_bytes(),
+                    &smuggled,
+                ]
+                .concat(),
+            )
+            .await?;
         assert_eq!(answer.json()?["response"]["uid"], "1");
         assert!(answer.has("connection: close"), "{lines:?}: {answer:?}");
         let rest = client.ended().await?;
-        assert!(rest.is_empty(), "{lines:?}: {}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "{lines:?}: {}",
+            String::from_utf8_lossy(&rest)
+        );
     }
     for lines in [
         "Content-Length: 5\r\nContent-Length: 6\r\n".to_owned(),
@@ -270,7 +387,11 @@ async fn two_lengths_never_make_two_answers() -> Result {
         let answer = client.ask(bytes).await?;
         assert_eq!(answer.status, 400, "{lines:?}: {answer:?}");
         let rest = client.ended().await?;
-        assert!(rest.is_empty(), "{lines:?}: {}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "{lines:?}: {}",
+            String::from_utf8_lossy(&rest)
+        );
     }
     Ok(())
 }
@@ -279,7 +400,10 @@ async fn two_lengths_never_make_two_answers() -> Result {
 async fn requests_that_come_together_are_answered_in_order() -> Result {
     let server = server().await?;
     let mut client = server.client().await?;
-    let bytes: Vec<u8> = ["a", "b", "c"].iter().flat_map(|uid| post("/mutate", small(uid))).collect();
+    let bytes: Vec<u8> = ["a", "b", "c"]
+        .iter()
+        .flat_map(|uid| post("/mutate", small(uid)))
+        .collect();
     client.send(bytes).await?;
     for uid in ["a", "b", "c"] {
         assert_eq!(client.answer().await?.json()?["response"]["uid"], uid);
@@ -293,8 +417,17 @@ async fn what_is_not_http_1_is_refused() -> Result {
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let many = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(5000));
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(300_000));
-    for bytes in [preface, "\0\x01\x02garbage\r\n\r\n", "GET /healthz\r\n\r\n", &many, &long] {
-        for mut client in [server.client().await?, Client::plain(server.operations).await?] {
+    for bytes in [
+        preface,
+        "\0\x01\x02garbage\r\n\r\n",
+        "GET /healthz\r\n\r\n",
+        &many,
+        &long,
+    ] {
+        for mut client in [
+            server.client().await?,
+            Client::plain(server.operations).await?,
+        ] {
             // Refused while it still writes is refused as well.
             let _ = client.send(bytes).await;
             let told = client.ended().await?;
@@ -305,7 +438,14 @@ async fn what_is_not_http_1_is_refused() -> Result {
     }
     // No upgrade to HTTP/2 either: it would go unwatched.
     let upgrade = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
-    assert_eq!(Client::plain(server.operations).await?.ask(upgrade).await?.status, 200);
+    assert_eq!(
+        Client::plain(server.operations)
+            .await?
+            .ask(upgrade)
+            .await?
+            .status,
+        200
+    );
     Ok(())
 }
 

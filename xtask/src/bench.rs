@@ -12,7 +12,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     for bench in ["webhook", "allocations"] {
         println!("\n== {bench}\n");
         run::run(
-            run::cargo().args(["bench", "--locked", "--quiet", "--package", "outrigger", "--bench", bench]),
+            run::cargo().args([
+                "bench",
+                "--locked",
+                "--quiet",
+                "--package",
+                "outrigger",
+                "--bench",
+                bench,
+            ]),
             "install Rust, and util-linux for `taskset`",
         )?;
     }

@@ -24,50 +24,117 @@ pub struct Format {
 pub static FORMATS: &[Format] = &[
     number("port", "a port from 1 to 65535"),
     string("text", "text", |_| Ok(())),
-    string("host", "a DNS name in lower case or an IP address", |text| ok(host_port::is_host(text))),
-    string("host-port", "HOST:PORT, as in db.example.com:5432 or [2001:db8::1]:443", |text| {
-        ok(host_port::split(text).is_some())
+    string(
+        "host",
+        "a DNS name in lower case or an IP address",
+        |text| ok(host_port::is_host(text)),
+    ),
+    string(
+        "host-port",
+        "HOST:PORT, as in db.example.com:5432 or [2001:db8::1]:443",
+        |text| ok(host_port::split(text).is_some()),
+    ),
+    string("ip", "an IP address", |text| {
+        ok(text.parse::<IpAddr>().is_ok())
     }),
-    string("ip", "an IP address", |text| ok(text.parse::<IpAddr>().is_ok())),
-    string("cidr", "a network, as in 10.0.0.0/8", |text| ok(is_cidr(text))),
-    string("dns-label", "a DNS label: at most 63 lower-case letters, digits and '-'", |text| ok(is_dns_label(text))),
-    string("dns-subdomain", "a name of lower-case letters, digits, '-' and '.', as Secrets and ConfigMaps have", |text| {
-        ok(is_dns_subdomain(text))
+    string("cidr", "a network, as in 10.0.0.0/8", |text| {
+        ok(is_cidr(text))
     }),
-    string("secret-key", "a key of a Secret: letters, digits, '-', '_' and '.'", |text| {
-        ok(text.len() <= 253 && text != "." && !text.contains("..") && only(text, "-_."))
-    }),
-    string("absolute-path", "an absolute path, as in /var/log/app", path::check_absolute),
-    string("path-glob", "an absolute path that may hold '*' and '?', as in /var/log/app/*.log", path::check_glob),
+    string(
+        "dns-label",
+        "a DNS label: at most 63 lower-case letters, digits and '-'",
+        |text| ok(is_dns_label(text)),
+    ),
+    string(
+        "dns-subdomain",
+        "a name of lower-case letters, digits, '-' and '.', as Secrets and ConfigMaps have",
+        |text| ok(is_dns_subdomain(text)),
+    ),
+    string(
+        "secret-key",
+        "a key of a Secret: letters, digits, '-', '_' and '.'",
+        |text| ok(text.len() <= 253 && text != "." && !text.contains("..") && only(text, "-_.")),
+    ),
+    string(
+        "absolute-path",
+        "an absolute path, as in /var/log/app",
+        path::check_absolute,
+    ),
+    string(
+        "path-glob",
+        "an absolute path that may hold '*' and '?', as in /var/log/app/*.log",
+        path::check_glob,
+    ),
     string("http-path", "a path of a URL, as in /healthz", |text| {
-        ok(text.starts_with('/') && only(text, "/-_.~%!$&'()*+,;=:@") && !text.split('/').any(|part| part == ".."))
+        ok(text.starts_with('/')
+            && only(text, "/-_.~%!$&'()*+,;=:@")
+            && !text.split('/').any(|part| part == ".."))
     }),
-    string("quantity", "a Kubernetes quantity, as in 100m or 64Mi", |text| Quantity::parse(text).map(drop)),
-    string("duration", "a duration, as in 200ms, 5s or 1m30s", check_duration),
+    string(
+        "quantity",
+        "a Kubernetes quantity, as in 100m or 64Mi",
+        |text| Quantity::parse(text).map(drop),
+    ),
+    string(
+        "duration",
+        "a duration, as in 200ms, 5s or 1m30s",
+        check_duration,
+    ),
     string("uri", "an http or https URL", check_uri),
     string("env-name", "the name of an environment variable", |text| {
         ok(!text.starts_with(|first: char| first.is_ascii_digit()) && only(text, "_"))
     }),
-    string("header-name", "the name of an HTTP header", |text| ok(only(text, "!#$%&'*+-.^_`|~"))),
-    string("tag", "a tag of letters, digits, '-', '_' and '.'", |text| {
-        ok(only(text, "-_.") && !text.starts_with('.') && !text.ends_with('.') && !text.contains(".."))
+    string("header-name", "the name of an HTTP header", |text| {
+        ok(only(text, "!#$%&'*+-.^_`|~"))
     }),
+    string(
+        "tag",
+        "a tag of letters, digits, '-', '_' and '.'",
+        |text| {
+            ok(only(text, "-_.")
+                && !text.starts_with('.')
+                && !text.ends_with('.')
+                && !text.contains(".."))
+        },
+    ),
     string("regex", "a regular expression", check_regex),
     string("json", "a JSON document", |text| {
-        serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| error.to_string())
+        serde_json::from_str::<serde::de::IgnoredAny>(text)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }),
-    string("container-path", "CONTAINER=/PATH, or CONTAINER=/PATH:ro", check_container_path),
+    string(
+        "container-path",
+        "CONTAINER=/PATH, or CONTAINER=/PATH:ro",
+        check_container_path,
+    ),
     string("assignment", "NAME=VALUE", |text| {
-        ok(text.split_once('=').is_some_and(|(name, value)| !name.is_empty() && only(name, "-_.") && !value.is_empty()))
+        ok(text.split_once('=').is_some_and(|(name, value)| {
+            !name.is_empty() && only(name, "-_.") && !value.is_empty()
+        }))
     }),
 ];
 
-const fn string(name: &'static str, expected: &'static str, check: fn(&str) -> Result<(), String>) -> Format {
-    Format { name, kind: Kind::String, expected, check }
+const fn string(
+    name: &'static str,
+    expected: &'static str,
+    check: fn(&str) -> Result<(), String>,
+) -> Format {
+    Format {
+        name,
+        kind: Kind::String,
+        expected,
+        check,
+    }
 }
 
 const fn number(name: &'static str, expected: &'static str) -> Format {
-    Format { name, kind: Kind::Integer, expected, check: |_| Ok(()) }
+    Format {
+        name,
+        kind: Kind::Integer,
+        expected,
+        check: |_| Ok(()),
+    }
 }
 
 /// The format of that name.
@@ -87,13 +154,20 @@ fn ok(fits: bool) -> Result<(), String> {
 
 /// Whether a text holds only ASCII letters, digits and these.
 fn only(text: &str, others: &str) -> bool {
-    !text.is_empty() && text.chars().all(|character| character.is_ascii_alphanumeric() || others.contains(character))
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|character| character.is_ascii_alphanumeric() || others.contains(character))
 }
 
 /// Whether a text is a DNS label (RFC 1123), as names of containers and volumes are.
 pub fn is_dns_label(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.len() <= 63 && text.bytes().all(fits) && !text.starts_with('-') && !text.ends_with('-')
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(fits)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// Whether a text is a DNS subdomain (RFC 1123), as names of objects are.
@@ -102,13 +176,16 @@ pub(in crate::profile) fn is_dns_subdomain(text: &str) -> bool {
 }
 
 fn is_cidr(text: &str) -> bool {
-    let Some((address, length)) = text.split_once('/') else { return false };
+    let Some((address, length)) = text.split_once('/') else {
+        return false;
+    };
     let bits = match address.parse::<IpAddr>() {
         Ok(IpAddr::V4(_)) => 32,
         Ok(IpAddr::V6(_)) => 128,
         Err(_) => return false,
     };
-    let digits = length.bytes().all(|byte| byte.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
+    let digits = length.bytes().all(|byte| byte.is_ascii_digit())
+        && (length == "0" || !length.starts_with('0'));
     digits && length.parse::<u8>().is_ok_and(|length| length <= bits)
 }
 
@@ -119,23 +196,32 @@ fn check_duration(text: &str) -> Result<(), String> {
         return Err("it is empty".to_owned());
     }
     while !rest.is_empty() {
-        let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest
+            .find(|character: char| !character.is_ascii_digit())
+            .unwrap_or(rest.len());
         let (number, after) = rest.split_at(digits);
         let unit = ["ms", "s", "m", "h"].into_iter().find(|unit| {
-            after.strip_prefix(*unit).is_some_and(|rest| rest.is_empty() || rest.starts_with(|next: char| next.is_ascii_digit()))
+            after.strip_prefix(*unit).is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with(|next: char| next.is_ascii_digit())
+            })
         });
         let (Ok(number), Some(unit)) = (number.parse::<u32>(), unit) else {
             return Err("a number and one of ms, s, m, h, repeated".to_owned());
         };
-        seconds += f64::from(number) * match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            _ => 3600.0,
-        };
+        seconds += f64::from(number)
+            * match unit {
+                "ms" => 0.001,
+                "s" => 1.0,
+                "m" => 60.0,
+                _ => 3600.0,
+            };
         rest = after.strip_prefix(unit).unwrap_or_default();
     }
-    if seconds > 366.0 * 86400.0 { Err("it is longer than a year".to_owned()) } else { Ok(()) }
+    if seconds > 366.0 * 86400.0 {
+        Err("it is longer than a year".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 fn check_uri(text: &str) -> Result<(), String> {
@@ -143,7 +229,9 @@ fn check_uri(text: &str) -> Result<(), String> {
         .strip_prefix("https://")
         .or_else(|| text.strip_prefix("http://"))
         .ok_or_else(|| "it begins with neither http:// nor https://".to_owned())?;
-    let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |end| rest.split_at(end));
+    let (authority, path) = rest
+        .find(['/', '?', '#'])
+        .map_or((rest, ""), |end| rest.split_at(end));
     if authority.contains('@') {
         return Err("a user in it is not allowed".to_owned());
     }
@@ -156,11 +244,20 @@ fn check_uri(text: &str) -> Result<(), String> {
 fn check_regex(text: &str) -> Result<(), String> {
     // Ruby names groups (?<name>…), as the regex crate does; look-around is Ruby's alone and is refused here,
     // because what cannot be checked cannot be trusted to end.
-    Regex::new(text).map(drop).map_err(|error| error.to_string().lines().last().unwrap_or_default().to_owned())
+    Regex::new(text).map(drop).map_err(|error| {
+        error
+            .to_string()
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .to_owned()
+    })
 }
 
 fn check_container_path(text: &str) -> Result<(), String> {
-    let (container, place) = text.split_once('=').ok_or_else(|| "there is no '='".to_owned())?;
+    let (container, place) = text
+        .split_once('=')
+        .ok_or_else(|| "there is no '='".to_owned())?;
     if !is_dns_label(container) {
         return Err("the container's name is no DNS label".to_owned());
     }
@@ -173,23 +270,103 @@ mod tests {
 
     /// For each format what it takes and what it refuses.
     const TABLE: &[(&str, &[&str], &[&str])] = &[
-        ("host", &["db.example.com", "10.0.0.1", "::1", "a"], &["", "DB.example.com", "a..b", "-a", "a_b", "127.1", "0x7f.1", "a b", "a/b", "a:1"]),
-        ("host-port", &["db.example.com:5432", "[2001:db8::1]:443", "10.0.0.1:1"], &["db.example.com", ":1", "a:0", "a:65536", "a:01", "::1:5", "[a]:1", "a:1:2", "a:١"]),
+        (
+            "host",
+            &["db.example.com", "10.0.0.1", "::1", "a"],
+            &[
+                "",
+                "DB.example.com",
+                "a..b",
+                "-a",
+                "a_b",
+                "127.1",
+                "0x7f.1",
+                "a b",
+                "a/b",
+                "a:1",
+            ],
+        ),
+        (
+            "host-port",
+            &["db.example.com:5432", "[2001:db8::1]:443", "10.0.0.1:1"],
+            &[
+                "db.example.com",
+                ":1",
+                "a:0",
+                "a:65536",
+                "a:01",
+                "::1:5",
+                "[a]:1",
+                "a:1:2",
+                "a:١",
+            ],
+        ),
         ("ip", &["10.0.0.1", "::1"], &["10.0.0", "a", "010.0.0.1"]),
-        ("cidr", &["10.0.0.0/8", "::/0"], &["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "a/8"]),
-        ("dns-label", &["a", "a-1"], &["", "A", "a.b", "-a", "a-", "ns/x", "../x"]),
-        ("dns-subdomain", &["a.b", "kiada-tls"], &["a..b", "A", "../x", "a/b", "а"]),
-        ("secret-key", &["tls.crt", "a_b"], &["..", "a/b", "../x", ""]),
-        ("http-path", &["/healthz", "/a/b"], &["x", "/../x", "/a b", "/a\"b", ""]),
-        ("quantity", &["100m", "1Ei", "64Mi", "0"], &["-1", "1e999", "NaN", "٣", "100m\"\n  - name: evil"]),
-        ("duration", &["5s", "1m30s", "200ms", "24h"], &["", "5", "s", "-5s", "5 s", "1e3s", "99999h"]),
-        ("uri", &["https://idp.example.com/jwks.json", "http://a:80"], &["ftp://a", "https://u@a/", "https://", "https://a\"", "javascript:x", "https://A"]),
+        (
+            "cidr",
+            &["10.0.0.0/8", "::/0"],
+            &["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "a/8"],
+        ),
+        (
+            "dns-label",
+            &["a", "a-1"],
+            &["", "A", "a.b", "-a", "a-", "ns/x", "../x"],
+        ),
+        (
+            "dns-subdomain",
+            &["a.b", "kiada-tls"],
+            &["a..b", "A", "../x", "a/b", "а"],
+        ),
+        (
+            "secret-key",
+            &["tls.crt", "a_b"],
+            &["..", "a/b", "../x", ""],
+        ),
+        (
+            "http-path",
+            &["/healthz", "/a/b"],
+            &["x", "/../x", "/a b", "/a\"b", ""],
+        ),
+        (
+            "quantity",
+            &["100m", "1Ei", "64Mi", "0"],
+            &["-1", "1e999", "NaN", "٣", "100m\"\n  - name: evil"],
+        ),
+        (
+            "duration",
+            &["5s", "1m30s", "200ms", "24h"],
+            &["", "5", "s", "-5s", "5 s", "1e3s", "99999h"],
+        ),
+        (
+            "uri",
+            &["https://idp.example.com/jwks.json", "http://a:80"],
+            &[
+                "ftp://a",
+                "https://u@a/",
+                "https://",
+                "https://a\"",
+                "javascript:x",
+                "https://A",
+            ],
+        ),
         ("env-name", &["A_B", "_x9"], &["9a", "a-b", "", "a=b"]),
         ("header-name", &["x-request-id"], &["a b", "a:b", ""]),
-        ("tag", &["app.nginx"], &["**", "a..b", ".a", "${tag}", "a b", "#{x}"]),
-        ("regex", &["^(?<level>[A-Z]+) (?<message>.*)$"], &["(", "[", "(?<a>"]),
+        (
+            "tag",
+            &["app.nginx"],
+            &["**", "a..b", ".a", "${tag}", "a b", "#{x}"],
+        ),
+        (
+            "regex",
+            &["^(?<level>[A-Z]+) (?<message>.*)$"],
+            &["(", "[", "(?<a>"],
+        ),
         ("json", &["{\"keys\": []}", "[]"], &["{", "x"]),
-        ("container-path", &["web=/data", "web=/data:ro"], &["web", "=/x", "web=data", "web=/etc", "web=/x:rw", "WEB=/x"]),
+        (
+            "container-path",
+            &["web=/data", "web=/data:ro"],
+            &["web", "=/x", "web=data", "web=/etc", "web=/x:rw", "WEB=/x"],
+        ),
         ("assignment", &["a=b"], &["a", "=b", "a=", "a b=c"]),
     ];
 

@@ -6,11 +6,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub fn split(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let host = match host.strip_prefix('[') {
-        Some(inner) => inner.strip_suffix(']').filter(|inner| inner.parse::<Ipv6Addr>().is_ok())?,
+        Some(inner) => inner
+            .strip_suffix(']')
+            .filter(|inner| inner.parse::<Ipv6Addr>().is_ok())?,
         None if is_host(host) && !host.contains(':') => host,
         None => return None,
     };
-    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
+    let digits = !port.is_empty()
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && !port.starts_with('0');
     let port: u16 = port.parse().ok().filter(|_| digits)?;
     Some((host, port))
 }

@@ -10,13 +10,17 @@ pub fn dirname(path: &str) -> &str {
 
 /// The last part of a path.
 pub fn basename(path: &str) -> &str {
-    path.trim_end_matches('/').rsplit_once('/').map_or(path, |(_, name)| name)
+    path.trim_end_matches('/')
+        .rsplit_once('/')
+        .map_or(path, |(_, name)| name)
 }
 
 /// The directory of a path, or of its part before the first wildcard: what has to be mounted so that all the
 /// files are seen.
 pub fn fixed_directory(path: &str) -> &str {
-    let fixed = path.find(['*', '?']).map_or(path, |wildcard| &path[..wildcard]);
+    let fixed = path
+        .find(['*', '?'])
+        .map_or(path, |wildcard| &path[..wildcard]);
     match fixed.rfind('/') {
         Some(0) | None => "/",
         Some(slash) => &fixed[..slash],
@@ -31,16 +35,31 @@ pub(super) fn check_absolute(path: &str) -> Result<(), String> {
     if rest.is_empty() {
         return Err("the root is not allowed".to_owned());
     }
-    if rest.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
-        return Err("an empty part, \".\" or \"..\" is not allowed, nor a slash at the end".to_owned());
+    if rest
+        .split('/')
+        .any(|part| part.is_empty() || part == "." || part == "..")
+    {
+        return Err(
+            "an empty part, \".\" or \"..\" is not allowed, nor a slash at the end".to_owned(),
+        );
     }
     if path.contains([':', '\\']) {
         return Err("':' and '\\' are not allowed".to_owned());
     }
-    let below = |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
-    let above = |leaf: &str| leaf.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+    let below = |root: &str| {
+        path == root
+            || path
+                .strip_prefix(root)
+                .is_some_and(|rest| rest.starts_with('/'))
+    };
+    let above = |leaf: &str| {
+        leaf.strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('/'))
+    };
     const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-    let system = ["/proc", "/sys", "/etc", "/run/secrets", "/var/run/secrets"].into_iter().find(|root| below(root));
+    let system = ["/proc", "/sys", "/etc", "/run/secrets", "/var/run/secrets"]
+        .into_iter()
+        .find(|root| below(root));
     if let Some(system) = system.or((below("/dev") && !below("/dev/shm")).then_some("/dev")) {
         return Err(format!("{system} belongs to the system"));
     }
@@ -62,7 +81,10 @@ pub(super) fn check_glob(path: &str) -> Result<(), String> {
     }
     let fixed = fixed_directory(path);
     if path.contains(['*', '?']) && fixed.matches('/').count() < 2 {
-        return Err("a wildcard may stand only below a directory of two parts, as in /var/log/*.log".to_owned());
+        return Err(
+            "a wildcard may stand only below a directory of two parts, as in /var/log/*.log"
+                .to_owned(),
+        );
     }
     if fixed == "/" {
         return Err("a file directly in the root cannot be shared".to_owned());
@@ -86,9 +108,25 @@ mod tests {
     #[test]
     fn paths_of_the_system_are_refused() {
         for bad in [
-            "", "relative", "/", "//a", "/a/", "/a/../b", "/a/./b", "/proc", "/proc/1", "/sys/x", "/etc/shadow",
-            "/dev", "/dev/sda", "/var", "/var/run", "/var/run/secrets/kubernetes.io/serviceaccount/token", "/a:b",
-            "/run/secrets/x", "/run",
+            "",
+            "relative",
+            "/",
+            "//a",
+            "/a/",
+            "/a/../b",
+            "/a/./b",
+            "/proc",
+            "/proc/1",
+            "/sys/x",
+            "/etc/shadow",
+            "/dev",
+            "/dev/sda",
+            "/var",
+            "/var/run",
+            "/var/run/secrets/kubernetes.io/serviceaccount/token",
+            "/a:b",
+            "/run/secrets/x",
+            "/run",
         ] {
             assert!(check_absolute(bad).is_err(), "{bad}");
         }
@@ -99,10 +137,24 @@ mod tests {
 
     #[test]
     fn globs_stay_in_one_directory() {
-        for bad in ["/*", "/var/*", "/var/log/**", "/etc/**", "/**/x", "/var/log/{a,b}", "/x.log", "/v*/log/x"] {
+        for bad in [
+            "/*",
+            "/var/*",
+            "/var/log/**",
+            "/etc/**",
+            "/**/x",
+            "/var/log/{a,b}",
+            "/x.log",
+            "/v*/log/x",
+        ] {
             assert!(check_glob(bad).is_err(), "{bad}");
         }
-        for good in ["/var/log/nginx/*.log", "/var/log/*.log", "/var/log/*/x.log", "/data/app.log"] {
+        for good in [
+            "/var/log/nginx/*.log",
+            "/var/log/*.log",
+            "/var/log/*/x.log",
+            "/data/app.log",
+        ] {
             assert_eq!(check_glob(good), Ok(()), "{good}");
         }
     }

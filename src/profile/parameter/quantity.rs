@@ -14,7 +14,9 @@ impl Quantity {
     /// # Errors
     /// Text that is no quantity, a negative one, or one beyond anything a machine has.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let split = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
+        let split = text
+            .find(|character: char| !character.is_ascii_digit() && character != '.')
+            .unwrap_or(text.len());
         let (number, suffix) = text.split_at(split);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if text.starts_with('-') {
@@ -27,7 +29,9 @@ impl Quantity {
             return Err("it has too many digits".to_owned());
         }
         let scale = scale(suffix)?;
-        let digits: i128 = format!("{whole}{fraction}").parse().map_err(|_| "it is no number".to_owned())?;
+        let digits: i128 = format!("{whole}{fraction}")
+            .parse()
+            .map_err(|_| "it is no number".to_owned())?;
         let too_big = || "it is too big".to_owned();
         let scaled = digits.checked_mul(scale).ok_or_else(too_big)?;
         let divisor = 10_i128.pow(u32::try_from(fraction.len()).map_err(|_| too_big())?);
@@ -75,7 +79,9 @@ fn scale(suffix: &str) -> Result<i128, String> {
 
 impl Sum for Quantity {
     fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
-        amounts.fold(Self::default(), |sum, amount| Self(sum.0.saturating_add(amount.0)))
+        amounts.fold(Self::default(), |sum, amount| {
+            Self(sum.0.saturating_add(amount.0))
+        })
     }
 }
 
@@ -85,7 +91,16 @@ mod tests {
 
     #[test]
     fn equal_amounts_are_equal_however_they_are_written() {
-        for (a, b) in [("1", "1000m"), ("1Ki", "1024"), ("1.5", "1500m"), ("1e3", "1k"), ("0.1", "100m"), ("1E3", "1000"), ("2Gi", "2048Mi"), ("1e-3", "1m")] {
+        for (a, b) in [
+            ("1", "1000m"),
+            ("1Ki", "1024"),
+            ("1.5", "1500m"),
+            ("1e3", "1k"),
+            ("0.1", "100m"),
+            ("1E3", "1000"),
+            ("2Gi", "2048Mi"),
+            ("1e-3", "1m"),
+        ] {
             assert_eq!(Quantity::parse(a), Quantity::parse(b), "{a} {b}");
         }
         assert!(Quantity::parse("100m") < Quantity::parse("1"));
@@ -94,7 +109,23 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused() {
-        for bad in ["", "-1", "+1", "1e999", "NaN", "٣", "1 Gi", "1gi", "Mi", "1..2", ".", "1Ei1", "100m\"\n", "99999999999999999999", "16Ei"] {
+        for bad in [
+            "",
+            "-1",
+            "+1",
+            "1e999",
+            "NaN",
+            "٣",
+            "1 Gi",
+            "1gi",
+            "Mi",
+            "1..2",
+            ".",
+            "1Ei1",
+            "100m\"\n",
+            "99999999999999999999",
+            "16Ei",
+        ] {
             assert!(Quantity::parse(bad).is_err(), "{bad}");
         }
     }

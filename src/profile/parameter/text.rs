@@ -34,12 +34,15 @@ pub(super) fn parse_integer(text: &str) -> Result<i64, Option<String>> {
     if digits.len() > 1 && digits.starts_with('0') {
         return Err(Some("a zero in front is not allowed".to_owned()));
     }
-    text.parse().map_err(|_| Some("it does not fit into 64 bits".to_owned()))
+    text.parse()
+        .map_err(|_| Some("it does not fit into 64 bits".to_owned()))
 }
 
 /// A finite number as JSON writes it.
 pub(super) fn parse_number(text: &str) -> Result<f64, Option<String>> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E'));
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E'));
     match serde_json::from_str::<f64>(text) {
         Ok(number) if plain && number.is_finite() => Ok(number),
         _ => Err(None),
@@ -87,7 +90,12 @@ pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<
     }
     let given = given.to_ascii_lowercase();
     known
-        .map(|name| (strsim::damerau_levenshtein(&given, &name.to_ascii_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&given, &name.to_ascii_lowercase()),
+                name,
+            )
+        })
         .filter(|(distance, name)| *distance <= (name.chars().count().max(3) / 3).min(3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
@@ -105,14 +113,20 @@ mod tests {
             assert!(is_camel_case(good), "{good}");
         }
         for bad in ["", "A", "9a", "upstream-port", "urlURL", "aB", "a_b", "ä"] {
-            assert!(!is_camel_case(bad) || bad == "aB" && !is_camel_case(bad), "{bad}");
+            assert!(
+                !is_camel_case(bad) || bad == "aB" && !is_camel_case(bad),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn the_nearest_name_is_one_that_was_meant() {
         let known = ["upstream-port", "listen-port", "secret"];
-        assert_eq!(nearest("upstreamport", known.into_iter()), Some("upstream-port"));
+        assert_eq!(
+            nearest("upstreamport", known.into_iter()),
+            Some("upstream-port")
+        );
         assert_eq!(nearest("secert", known.into_iter()), Some("secret"));
         assert_eq!(nearest("image", known.into_iter()), None);
     }

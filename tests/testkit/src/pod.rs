@@ -56,7 +56,12 @@ impl LocalPod {
     pub fn new(pod: &Value, secrets: &BTreeMap<String, Secret>) -> Result<Self> {
         let network = Network::start()?;
         let folder = process::temporary_folder()?;
-        let local = Self { spec: pod.clone(), network, folder, running: Vec::new() };
+        let local = Self {
+            spec: pod.clone(),
+            network,
+            folder,
+            running: Vec::new(),
+        };
         for volume in list(&pod["spec"]["volumes"]) {
             local.lay_out(volume, secrets)?;
         }
@@ -102,7 +107,8 @@ impl LocalPod {
         fs::create_dir_all(&folder)?;
         if let Some(secret) = volume.get("secret") {
             let content = secrets.get(text(&secret["secretName"])?);
-            let content = content.with_context(|| format!("the volume {name} waits for its Secret"))?;
+            let content =
+                content.with_context(|| format!("the volume {name} waits for its Secret"))?;
             self.write_secret(name, content)?;
         } else if let Some(downward) = volume.get("downwardAPI") {
             let mut files = BTreeMap::new();
@@ -115,7 +121,10 @@ impl LocalPod {
             // What the driver would have issued: the test plays the driver.
             let driver = text(&csi["driver"])?;
             let content = secrets.get(driver);
-            swap(&folder, content.with_context(|| format!("the volume {name} waits for {driver}"))?)?;
+            swap(
+                &folder,
+                content.with_context(|| format!("the volume {name} waits for {driver}"))?,
+            )?;
         } else if volume.get("emptyDir").is_some() {
             // As the kubelet makes it.
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
@@ -127,7 +136,10 @@ impl LocalPod {
 
     /// What a kubelet puts for a `fieldRef`.
     fn field(&self, path: &str) -> Result<String> {
-        let value = match path.strip_prefix("metadata.annotations['").and_then(|rest| rest.strip_suffix("']")) {
+        let value = match path
+            .strip_prefix("metadata.annotations['")
+            .and_then(|rest| rest.strip_suffix("']"))
+        {
             Some(key) => self.spec["metadata"]["annotations"][key].clone(),
             None => match path {
                 "status.podIP" => Value::String(self.network.address.to_string()),
@@ -147,8 +159,12 @@ impl LocalPod {
     ///
     /// A volume that is not there, or no Secret.
     pub fn write_secret(&self, volume: &str, content: &Secret) -> Result {
-        let found = list(&self.spec["spec"]["volumes"]).iter().find(|known| known["name"] == volume);
-        let secret = found.and_then(|volume| volume.get("secret")).context("there is no such Secret volume")?;
+        let found = list(&self.spec["spec"]["volumes"])
+            .iter()
+            .find(|known| known["name"] == volume);
+        let secret = found
+            .and_then(|volume| volume.get("secret"))
+            .context("there is no such Secret volume")?;
         let mut files = BTreeMap::new();
         match secret.get("items").and_then(Value::as_array) {
             None => files.extend(content.clone()),
@@ -156,7 +172,9 @@ impl LocalPod {
                 for item in items {
                     let key = text(&item["key"])?;
                     // A key that is not there holds a kubelet back; a Secret that exists may hold an empty one.
-                    let value = content.get(key).with_context(|| format!("the Secret has no key {key}"))?;
+                    let value = content
+                        .get(key)
+                        .with_context(|| format!("the Secret has no key {key}"))?;
                     files.insert(text(&item["path"])?.to_owned(), value.clone());
                 }
             }
@@ -183,20 +201,41 @@ impl LocalPod {
         let root = self.folder.path().join("roots").join(name);
         fs::create_dir_all(&root)?;
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.network.name, "unshare", "--mount", "sh", "-euc"]);
-        command.arg(self.script(container, &root, program)?).arg("sh");
-        ensure!(container.get("command").is_none(), "a command of its own is not run here");
+        command.args([
+            "netns",
+            "exec",
+            &self.network.name,
+            "unshare",
+            "--mount",
+            "sh",
+            "-euc",
+        ]);
+        command
+            .arg(self.script(container, &root, program)?)
+            .arg("sh");
+        ensure!(
+            container.get("command").is_none(),
+            "a command of its own is not run here"
+        );
         for argument in list(&container["args"]) {
             // Parameters' dollars are doubled, for the kubelet to halve.
             command.arg(text(argument)?.replace("$$", "$"));
         }
         command.args(extra);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         for variable in list(&container["env"]) {
             let name = text(&variable["name"])?;
             match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
                 Some(field) => command.env(name, self.field(field)?),
-                None => command.env(name, variable["value"].as_str().unwrap_or_default().replace("$$", "$")),
+                None => command.env(
+                    name,
+                    variable["value"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .replace("$$", "$"),
+                ),
             };
         }
         Ok(command)
@@ -214,14 +253,22 @@ impl LocalPod {
             format!("for part in bin sbin lib lib64; do ln -s usr/$part {root}/$part; done"),
             format!("mount --rbind /dev {root}/dev"),
             format!("mount -t proc proc {root}/proc"),
-            format!("mount --rbind /etc/ssl {root}/etc/ssl && mount -o remount,ro,bind {root}/etc/ssl"),
-            format!("touch {root}/image/program && mount --bind {} {root}/image/program", program.display()),
+            format!(
+                "mount --rbind /etc/ssl {root}/etc/ssl && mount -o remount,ro,bind {root}/etc/ssl"
+            ),
+            format!(
+                "touch {root}/image/program && mount --bind {} {root}/image/program",
+                program.display()
+            ),
         ];
         for mount in list(&container["volumeMounts"]) {
             let source = self.volume_folder(text(&mount["name"])?);
             let source = source.join(mount["subPath"].as_str().unwrap_or_default());
             let target = format!("{root}{}", text(&mount["mountPath"])?);
-            lines.push(format!("mkdir -p {target} && mount --bind {} {target}", source.display()));
+            lines.push(format!(
+                "mkdir -p {target} && mount --bind {} {target}",
+                source.display()
+            ));
             if mount["readOnly"] == true {
                 lines.push(format!("mount -o remount,ro,bind {target}"));
             }
@@ -231,7 +278,10 @@ impl LocalPod {
             lines.push(format!("mount -o remount,ro {root}"));
         }
         let id = |field: &str, other: i64| {
-            context[field].as_i64().or(self.spec["spec"]["securityContext"][field].as_i64()).unwrap_or(other)
+            context[field]
+                .as_i64()
+                .or(self.spec["spec"]["securityContext"][field].as_i64())
+                .unwrap_or(other)
         };
         let (user, group) = (id("runAsUser", 65534), id("runAsGroup", 65534));
         ensure!(user != 0, "the container would run as root");
@@ -259,7 +309,8 @@ impl LocalPod {
     pub fn start(&mut self, name: &str, program: &Path) -> Result<usize> {
         let command = self.command(name, program, &[])?;
         let log = self.folder.path().join(format!("{name}.log"));
-        self.running.push(Daemon::start(&command, &log, Duration::from_secs(5))?);
+        self.running
+            .push(Daemon::start(&command, &log, Duration::from_secs(5))?);
         Ok(self.running.len() - 1)
     }
 
@@ -270,9 +321,12 @@ impl LocalPod {
     /// When it cannot be started.
     pub fn start_application(&mut self, program: &str, arguments: &[&str]) -> Result<usize> {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.network.name, program]).args(arguments);
+        command
+            .args(["netns", "exec", &self.network.name, program])
+            .args(arguments);
         let log = self.folder.path().join("application.log");
-        self.running.push(Daemon::start(&command, &log, Duration::from_secs(5))?);
+        self.running
+            .push(Daemon::start(&command, &log, Duration::from_secs(5))?);
         Ok(self.running.len() - 1)
     }
 
@@ -282,7 +336,9 @@ impl LocalPod {
     ///
     /// A place that was not given out.
     pub fn daemon(&mut self, place: usize) -> Result<&mut Daemon> {
-        self.running.get_mut(place).context("nothing was started there")
+        self.running
+            .get_mut(place)
+            .context("nothing was started there")
     }
 
     /// A probe of a container: its scheme, port and path, with a port's name resolved.
@@ -292,7 +348,9 @@ impl LocalPod {
     /// A probe that is not there or is no httpGet.
     pub fn probe(&self, container: &str, probe: &str) -> Result<String> {
         let container = self.container(container)?;
-        let get = container[probe].get("httpGet").with_context(|| format!("no {probe} by httpGet"))?;
+        let get = container[probe]
+            .get("httpGet")
+            .with_context(|| format!("no {probe} by httpGet"))?;
         let port = match &get["port"] {
             Value::String(name) => list(&container["ports"])
                 .iter()
@@ -302,7 +360,11 @@ impl LocalPod {
             number => number.as_i64().context("the probe has no port")?,
         };
         let scheme = get["scheme"].as_str().unwrap_or("HTTP").to_lowercase();
-        Ok(format!("{scheme}://{}:{port}{}", self.network.address, text(&get["path"])?))
+        Ok(format!(
+            "{scheme}://{}:{port}{}",
+            self.network.address,
+            text(&get["path"])?
+        ))
     }
 }
 
@@ -324,16 +386,32 @@ impl Network {
         let link = format!("or{}-{number}", process % 100_000);
         let third = u8::try_from((process + number * 7) % 250).unwrap_or(1);
         let fourth = u8::try_from((number * 4) % 248).unwrap_or(0);
-        let (host, address) =
-            (Ipv4Addr::new(198, 18, third, fourth + 1), Ipv4Addr::new(198, 18, third, fourth + 2));
-        let network = Self { name, link, address };
+        let (host, address) = (
+            Ipv4Addr::new(198, 18, third, fourth + 1),
+            Ipv4Addr::new(198, 18, third, fourth + 2),
+        );
+        let network = Self {
+            name,
+            link,
+            address,
+        };
         let (name, link) = (&network.name, &network.link);
         ip(&["netns", "add", name]).context("this test needs root and Debian's iproute2")?;
         ip(&["-n", name, "link", "set", "lo", "up"])?;
-        ip(&["link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name])?;
+        ip(&[
+            "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name,
+        ])?;
         ip(&["address", "add", &format!("{host}/30"), "dev", link])?;
         ip(&["link", "set", link, "up"])?;
-        ip(&["-n", name, "address", "add", &format!("{address}/30"), "dev", "eth0"])?;
+        ip(&[
+            "-n",
+            name,
+            "address",
+            "add",
+            &format!("{address}/30"),
+            "dev",
+            "eth0",
+        ])?;
         ip(&["-n", name, "link", "set", "eth0", "up"])?;
         Ok(network)
     }
@@ -343,7 +421,10 @@ impl Drop for Network {
     fn drop(&mut self) {
         // The veth pair goes with the namespace.
         if let Err(error) = ip(&["netns", "delete", &self.name]) {
-            eprintln!("the network namespace {} could not be deleted: {error:#}", self.name);
+            eprintln!(
+                "the network namespace {} could not be deleted: {error:#}",
+                self.name
+            );
         }
         let _ = ip(&["link", "delete", &self.link]);
     }
@@ -385,5 +466,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn text(value: &Value) -> Result<&str> {
-    value.as_str().with_context(|| format!("expected text, found {value}"))
+    value
+        .as_str()
+        .with_context(|| format!("expected text, found {value}"))
 }

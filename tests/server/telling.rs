@@ -1,0 +1,152 @@
+//! What the server tells its operator in metrics. Its log lines are read in `process`.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, ensure};
+use testkit::Result;
+
+use super::kit::{Client, REVIEW, small, start};
+
+/// Every family of metrics with the labels that its samples may carry.
+const FAMILIES: [(&str, &[&str]); 9] = [
+    ("outrigger_build", &["version"]),
+    ("outrigger_admission_reviews", &["outcome", "reason"]),
+    ("outrigger_admission_review_duration_seconds", &["le"]),
+    ("outrigger_http_requests_in_flight", &[]),
+    ("outrigger_http_rejected", &["reason"]),
+    ("outrigger_tls_handshakes", &["result"]),
+    ("outrigger_connections", &[]),
+    ("outrigger_certificate_expiry_timestamp_seconds", &[]),
+    ("outrigger_certificate_reloads", &["result"]),
+];
+
+/// The name, the labels and the value of `name{label="value"} number`.
+type Sample = (String, Vec<(String, String)>, f64);
+
+fn sample(line: &str) -> Result<Sample> {
+    let (series, number) = line.rsplit_once(' ').context("no number")?;
+    let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+    let labels = labels.strip_suffix('}').context("labels without an end")?;
+    let labels = labels
+        .split(',')
+        .filter(|label| !label.is_empty())
+        .map(|label| {
+            let (name, value) = label.split_once('=').context("a label without a value")?;
+            let value = value
+                .strip_prefix('"')
+                .and_then(|value| value.strip_suffix('"'))
+                .context("no quotes")?;
+            Ok((name.to_owned(), value.to_owned()))
+        });
+    Ok((
+        name.to_owned(),
+        labels.collect::<Result<_>>()?,
+        number.parse()?,
+    ))
+}
+
+#[tokio::test]
+async fn the_metrics_are_openmetrics_text_with_the_documented_names() -> Result {
+    let server = start(|_| {}).await?;
+    let mut client = server.client().await?;
+    client.post(REVIEW).await?;
+    client.post(small("1")).await?;
+    client.post("{}").await?;
+    let answer = Client::plain(server.operations)
+        .await?
+        .get("/metrics")
+        .await?;
+    assert!(
+        answer.has("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{answer:?}"
+    );
+    assert!(answer.body.ends_with("# EOF\n"));
+    let mut declared = BTreeSet::new();
+    for line in answer.body.lines().filter(|line| *line != "# EOF") {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.splitn(3, ' ');
+            let (kind, name, text) = (words.next(), words.next().unwrap_or_default(), words.next());
+            ensure!(
+                matches!(kind, Some("HELP" | "TYPE" | "UNIT")) && text.is_some(),
+                "{line}"
+            );
+            declared.insert(name.to_owned());
+            continue;
+        }
+        let (name, labels, _) = sample(line).with_context(|| line.to_owned())?;
+        let family = FAMILIES.iter().find(|(family, _)| {
+            name.strip_prefix(family).is_some_and(|rest| {
+                matches!(
+                    rest,
+                    "" | "_total" | "_info" | "_sum" | "_count" | "_bucket"
+                )
+            })
+        });
+        let (_, allowed) = family.with_context(|| format!("an unknown name: {line}"))?;
+        for (label, value) in labels {
+            ensure!(
+                allowed.contains(&label.as_str()),
+                "an unknown label: {line}"
+            );
+            let closed = label == "version"
+                || label == "le"
+                || value.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+            ensure!(closed, "a label that is not of a closed set: {line}");
+        }
+    }
+    let expected: BTreeSet<String> = FAMILIES
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    assert_eq!(declared, expected);
+    assert!(
+        (server
+            .metric(r#"outrigger_admission_reviews_total{outcome="injected",reason="Injected"}"#)
+            .await?
+            - 1.0)
+            .abs()
+            < 0.5
+    );
+    assert!(
+        (server
+            .metric("outrigger_admission_review_duration_seconds_count")
+            .await?
+            - 2.0)
+            .abs()
+            < 0.5
+    );
+    assert!(
+        server
+            .metric("outrigger_certificate_expiry_timestamp_seconds")
+            .await?
+            > 1.7e9
+    );
+    Ok(())
+}
+
+/// Nothing that a pod's author writes becomes a label, however it is written.
+#[tokio::test]
+async fn what_a_pod_says_never_becomes_a_label() -> Result {
+    let server = start(|_| {}).await?;
+    let mut client = server.client().await?;
+    let mut review: serde_json::Value = serde_json::from_str(REVIEW)?;
+    for text in ["evil\"} 1\noutrigger_connections 99", "canary-7f3a"] {
+        review["request"]["uid"] = text.into();
+        review["request"]["namespace"] = text.into();
+        review["request"]["operation"] = text.into();
+        review["request"]["object"]["metadata"]["name"] = text.into();
+        client.post(review.to_string()).await?;
+        review["request"]["operation"] = "CREATE".into();
+        review["request"]["object"]["metadata"]["annotations"]["sidecars.outrigger.dev/inject"] =
+            text.into();
+        client.post(review.to_string()).await?;
+        client.post(text).await?;
+        client.get(&format!("/{}", text.len())).await?;
+    }
+    let text = server.metrics().await?;
+    assert!(
+        !text.contains("evil") && !text.contains("canary") && !text.contains(" 99"),
+        "{text}"
+    );
+    Ok(())
+}
