@@ -1,4 +1,4 @@
-//! YAML and JSON text: streams taken apart, documents read as `kubectl` would read them.
+//! YAML and JSON text: from one document to a value, as `kubectl` would read it.
 //!
 //! Kubernetes reads YAML through `sigs.k8s.io/yaml`, which is go-yaml v2: YAML 1.1 with a few
 //! twists. What a manifest means is what `kubectl apply` makes of it, so these are followed:
@@ -18,6 +18,8 @@
 //!
 //! Looser in one way: boolean and null words are recognised in any mix of cases (`tRUE`), which
 //! go-yaml reads as strings.
+
+pub(crate) mod split;
 
 use std::fmt;
 
@@ -55,9 +57,10 @@ impl fmt::Display for Error {
     }
 }
 
-/// Reads one YAML document. One of comments only is `null`.
+/// Reads one YAML document. One without content is `null`.
 ///
 /// # Errors
+///
 /// Text that is no YAML, or that means something else to one reader than to another.
 pub(crate) fn read(text: &str) -> Result<Value, Error> {
     let failed = |message: String| Error {
@@ -264,40 +267,6 @@ impl Visitor<'_> for Key<'_> {
     fn visit_string<E: de::Error>(self, value: String) -> Result<String, E> {
         self.unique(value)
     }
-}
-
-/// Takes a stream apart so that the parts make up the text again. A line that begins with `---` and a space or
-/// nothing starts a document wherever it stands (YAML 1.2, `c-forbidden`), in block scalars too.
-pub(crate) fn split(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut start = 0;
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        let marker = is_marker(line);
-        // Directives and comments before a marker belong to the document after it.
-        if marker && !is_prologue(&text[start..offset]) {
-            parts.push(&text[start..offset]);
-            start = offset;
-        }
-        offset += line.len();
-    }
-    if start < text.len() {
-        parts.push(&text[start..]);
-    }
-    parts
-}
-
-pub(crate) fn is_marker(line: &str) -> bool {
-    line.strip_prefix("---")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
-}
-
-/// Whether a text is empty or holds a directive and nothing but comments besides.
-fn is_prologue(text: &str) -> bool {
-    let content = |line: &&str| !line.trim().is_empty() && !line.starts_with(['#', '%']);
-    text.is_empty()
-        || (text.lines().any(|line| line.starts_with('%'))
-            && !text.lines().any(|line| content(&line)))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl ExplainCommand {
         let mut denied = false;
         let mut all = Vec::new();
         for stream in &manifests.streams {
-            for workload in stream.workloads() {
+            for workload in stream.workloads(&manifests.namespace) {
                 let decided = manifests.decide(stream, &workload)?;
                 denied |= decided.denied.is_some();
                 match self.output {
@@ -51,7 +51,7 @@ impl ExplainCommand {
                     }
                     Output::Json => {
                         let mut explained = json!({
-                            "file": stream.source,
+                            "file": stream.name(),
                             "kind": workload.kind,
                             "namespace": workload.namespace,
                             "name": workload.name,

@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use serde_json::{Value as Json, json};
-use similar::TextDiff;
+use serde_json::Value as Json;
 
 use super::options::{CatalogueOptions, NativeSidecars};
 use crate::admission::Snapshot;
 use crate::inject::explain::Explanation;
 use crate::inject::{self, Namespace, Outcome, Pod, Verdict, problem};
-use crate::manifest::{self, Stream, Workload};
+use crate::manifest::{ManifestError, Source, Stream, Workload, render};
 
 /// Inject sidecars into manifests, with the same engine as the webhook
 #[derive(Debug, Args)]
@@ -64,7 +63,8 @@ pub struct Manifests {
     /// The files.
     pub streams: Vec<Stream>,
     snapshot: Snapshot,
-    namespace: String,
+    /// The namespace of workloads that name none.
+    pub namespace: String,
 }
 
 /// A decision on one workload.
@@ -83,14 +83,12 @@ impl Input {
     /// # Errors
     /// A file that cannot be read, is no YAML, or holds a profile that is refused.
     pub fn read(&self) -> anyhow::Result<Manifests> {
-        let mut stdin = std::io::stdin().lock();
-        let streams = manifest::read_all(&self.filenames, &mut stdin)?;
+        let streams = read_streams(&self.filenames)?;
         let mut snapshot = self.catalogue.snapshot(self.native_sidecars)?;
-        let named = manifest::read_all(&self.namespace_manifest, &mut stdin)?;
-        for (name, metadata) in named.iter().chain(&streams).flat_map(Stream::namespaces) {
-            snapshot
-                .namespaces
-                .insert(name.to_owned(), namespace_facts(name, metadata)?);
+        let named = read_streams(&self.namespace_manifest)?;
+        for namespace in named.iter().chain(&streams).flat_map(Stream::namespaces) {
+            let facts = namespace_facts(namespace.name, &namespace.object["metadata"])?;
+            snapshot.namespaces.insert(namespace.name.to_owned(), facts);
         }
         Ok(Manifests {
             streams,
@@ -98,6 +96,19 @@ impl Input {
             namespace: self.namespace.clone(),
         })
     }
+}
+
+/// Everything that these paths name, with all that is wrong with it at once.
+fn read_streams(paths: &[PathBuf]) -> anyhow::Result<Vec<Stream>> {
+    let all = |errors: Vec<ManifestError>| {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    };
+    let sources = Source::read(paths, std::io::stdin().lock()).map_err(all)?;
+    sources
+        .iter()
+        .map(|source| Stream::parse(&source.name, &source.bytes).map_err(all))
+        .collect()
 }
 
 fn namespace_facts(name: &str, metadata: &Json) -> anyhow::Result<Namespace> {
@@ -120,27 +131,25 @@ impl Manifests {
     ///
     /// # Errors
     /// A pod template that Kubernetes would refuse to read.
-    pub fn decide(&self, stream: &Stream, workload: &Workload) -> anyhow::Result<Decided> {
-        let template = stream.template(workload);
-        let bytes = serde_json::to_vec(template)?;
+    pub fn decide(&self, stream: &Stream, workload: &Workload<'_>) -> anyhow::Result<Decided> {
+        let bytes = serde_json::to_vec(workload.pod)?;
         let pod = Pod::parse(&bytes).with_context(|| {
             format!(
                 "{}: {}: the pod template cannot be read",
-                stream.source,
+                stream.name(),
                 title(workload)
             )
         })?;
-        let namespace = workload.namespace.as_deref().unwrap_or(&self.namespace);
-        let object = || template.clone();
+        let object = || workload.pod.clone();
         let outcome = inject::inject(
             &inject::Request {
-                namespace,
+                namespace: workload.namespace,
                 operation: "CREATE",
                 is_pod: pod.spec.is_some(),
                 dry_run: false,
                 pod: &pod,
                 object: &object,
-                facts: self.snapshot.namespaces.get(namespace),
+                facts: self.snapshot.namespaces.get(workload.namespace),
                 sidecars: self.snapshot.sidecars,
             },
             &self.snapshot.catalogue,
@@ -173,11 +182,8 @@ impl Decided {
 }
 
 /// `Deployment shop/web`.
-pub fn title(workload: &Workload) -> String {
-    match &workload.namespace {
-        Some(namespace) => format!("{} {namespace}/{}", workload.kind, workload.name),
-        None => format!("{} {}", workload.kind, workload.name),
-    }
+pub fn title(workload: &Workload<'_>) -> String {
+    format!("{} {}/{}", workload.kind, workload.namespace, workload.name)
 }
 
 impl InjectCommand {
@@ -188,14 +194,12 @@ impl InjectCommand {
     pub fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let mut manifests = self.input.read()?;
         let mut streams = std::mem::take(&mut manifests.streams);
-        let mut patches = Vec::new();
         let mut denied = false;
-        let mut count = 0;
         for stream in &mut streams {
-            for workload in stream.workloads() {
-                count += 1;
+            let mut patches = Vec::new();
+            for workload in stream.workloads(&manifests.namespace) {
                 let decided = manifests.decide(stream, &workload)?;
-                let title = format!("{}: {}", stream.source, title(&workload));
+                let title = format!("{}: {}", stream.name(), title(&workload));
                 for warning in &decided.explanation.warnings {
                     anstream::eprintln!("{title}: warning: {warning}");
                 }
@@ -203,92 +207,25 @@ impl InjectCommand {
                     anstream::eprintln!("{title}: denied: {message}");
                     denied = true;
                 }
-                let Some(patch) = decided.patch else { continue };
-                let parsed: json_patch::Patch = serde_json::from_str(&patch)?;
-                stream
-                    .apply(&workload, &parsed)
-                    .with_context(|| title.clone())?;
-                patches.push(described(stream, &workload, &patch)?);
+                if let Some(patch) = decided.patch {
+                    let patch: json_patch::Patch = serde_json::from_str(&patch)?;
+                    patches.push((workload.place.clone(), patch));
+                }
+            }
+            for (place, patch) in patches {
+                stream.apply(&place, &patch)?;
             }
         }
         if denied {
             return Ok(ExitCode::FAILURE);
         }
-        match self.output {
-            Output::Yaml => print_text(&streams, out)?,
-            Output::Json => print_json(&streams, out)?,
-            Output::Patch => match patches.as_slice() {
-                [only] if count == 1 => writeln!(out, "{:#}", only["patch"])?,
-                _ => writeln!(out, "{:#}", Json::Array(patches))?,
-            },
-            Output::Diff => print_diff(&streams, out)?,
-        }
+        let text = match self.output {
+            Output::Yaml => render::yaml(&streams)?,
+            Output::Json => render::json(&streams)?,
+            Output::Patch => render::patch(&streams, &manifests.namespace)?,
+            Output::Diff => render::diff(&streams)?,
+        };
+        out.write_all(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// A patch with what it is for; its pointers start at the document.
-fn described(stream: &Stream, workload: &Workload, patch: &str) -> anyhow::Result<Json> {
-    let mut operations: Json = serde_json::from_str(patch)?;
-    for operation in operations.as_array_mut().into_iter().flatten() {
-        if let Some(Json::String(path)) = operation.get_mut("path") {
-            path.insert_str(0, &workload.pointer);
-        }
-    }
-    Ok(json!({
-        "file": stream.source,
-        "document": workload.document + 1,
-        "kind": workload.kind,
-        "namespace": workload.namespace,
-        "name": workload.name,
-        "patch": operations,
-    }))
-}
-
-/// The streams one after the other, with a marker between files where the second has none of its own.
-fn print_text(streams: &[Stream], out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut ended = true;
-    for (index, stream) in streams.iter().enumerate() {
-        let text = stream.to_text();
-        if !ended {
-            writeln!(out)?;
-        }
-        if index > 0 && !text.starts_with("---") {
-            writeln!(out, "---")?;
-        }
-        out.write_all(text.as_bytes())?;
-        ended = text.is_empty() || text.ends_with('\n');
-    }
-    Ok(())
-}
-
-fn print_json(streams: &[Stream], out: &mut dyn Write) -> anyhow::Result<()> {
-    let values: Vec<&Json> = streams.iter().flat_map(Stream::values).collect();
-    match values.as_slice() {
-        [only] => writeln!(out, "{only:#}")?,
-        several => writeln!(
-            out,
-            "{:#}",
-            json!({"apiVersion": "v1", "kind": "List", "items": several})
-        )?,
-    }
-    Ok(())
-}
-
-fn print_diff(streams: &[Stream], out: &mut dyn Write) -> anyhow::Result<()> {
-    for stream in streams {
-        let (before, after) = (stream.original(), stream.to_text());
-        if before != after {
-            let name = Path::new(&stream.source).display().to_string();
-            let diff = TextDiff::from_lines(&before, &after);
-            write!(
-                out,
-                "{}",
-                diff.unified_diff()
-                    .context_radius(3)
-                    .header(&name, &format!("{name} (injected)"))
-            )?;
-        }
-    }
-    Ok(())
 }

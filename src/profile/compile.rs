@@ -129,7 +129,8 @@ impl Profile {
     /// One error for each document that is refused, with all its problems.
     pub fn parse_all(source: &str, text: &str) -> (Vec<Self>, Vec<ProfileError>) {
         let (mut profiles, mut errors) = (Vec::new(), Vec::new());
-        for document in yaml::split(text) {
+        for piece in yaml::split::documents(text) {
+            let document = piece.text;
             match yaml::read(document) {
                 Ok(Json::Null) => {}
                 Ok(tree) => match Self::from_tree(source, document, &tree) {

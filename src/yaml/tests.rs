@@ -181,10 +181,3 @@ fn json_faults_name_their_line() {
     assert_eq!(duplicate.message, "duplicate key `a`");
     assert_eq!(read_json("{}\n{\"a\":}").unwrap_err().line, Some(2));
 }
-
-proptest::proptest! {
-    #[test]
-    fn parts_make_up_the_whole(text in "(---\n|--- x\n|a: 1\n|# c\n|%YAML 1.2\n|\n| --- \n)*") {
-        proptest::prop_assert_eq!(super::split(&text).concat(), text);
-    }
-}
