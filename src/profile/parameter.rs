@@ -456,6 +456,12 @@ impl Parameter {
         }
     }
 
+    /// The only values that it can have, as in an annotation; none if there is no such list.
+    pub fn allowed(&self) -> impl Iterator<Item = String> {
+        let (Shape::Scalar(scalar) | Shape::List { item: scalar, .. }) = &self.shape;
+        scalar.values.iter().map(Value::to_text)
+    }
+
     /// What is expected, in words: `an integer from 1 to 65535`.
     pub fn expected(&self) -> String {
         match &self.shape {
