@@ -18,6 +18,7 @@ use crate::server::{CertificateSource, Server, ServerConfig};
 
 /// Run the webhook
 #[derive(Debug, Args)]
+#[group(id = "certificate", required = true, multiple = true, args = ["tls_cert", "self_signed"])]
 pub struct ServeCommand {
     /// Where reviews are taken, with TLS
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
@@ -26,12 +27,7 @@ pub struct ServeCommand {
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
     operations_listen: SocketAddr,
     /// The certificate chain in PEM; a changed file is served within seconds
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_key",
-        required_unless_present = "self_signed"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The private key in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
