@@ -31,7 +31,7 @@ spec:
     port: {type: integer, format: port, description: d, default: 9000}
     count: {type: integer, description: d, minimum: 1, maximum: 9, default: 1}
     ratio: {type: number, description: d}
-    on: {type: boolean, description: d}
+    switch: {type: boolean, description: d}
     text: {type: string, description: d, maxLength: 4096}
     other: {type: string, description: d}
     word: {type: string, pattern: "[a-z]+", description: d}
@@ -270,11 +270,11 @@ fn values_outside_of_their_grammar_name_the_key_and_what_is_expected() {
         ("ratio", "1,5", &["a number"]),
         ("ratio", ".5", &["a number"]),
         ("ratio", "0x1", &["a number"]),
-        ("on", "TRUE", &["\"true\" or \"false\""]),
-        ("on", " true", &["\"true\" or \"false\""]),
-        ("on", "yes", &["\"true\" or \"false\""]),
-        ("on", "1", &["\"true\" or \"false\""]),
-        ("on", "", &["\"true\" or \"false\""]),
+        ("switch", "TRUE", &["\"true\" or \"false\""]),
+        ("switch", " true", &["\"true\" or \"false\""]),
+        ("switch", "yes", &["\"true\" or \"false\""]),
+        ("switch", "1", &["\"true\" or \"false\""]),
+        ("switch", "", &["\"true\" or \"false\""]),
         ("cpu-limit", "-1", &[quantity, "negative"]),
         ("cpu-limit", "1e999", &[quantity]),
         ("cpu-limit", "NaN", &[quantity]),
@@ -385,7 +385,7 @@ fn unknown_and_misspelt_keys_are_told_with_the_nearest_name() {
         ),
         (
             "t.outrigger.dev/",
-            &["t.outrigger.dev/\"", "no such parameter"],
+            &["t.outrigger.dev/: ", "no such parameter"],
         ),
         (
             "t.outrigger.dev/a/b",
@@ -507,7 +507,7 @@ fn all_problems_are_told_at_once() {
     let message = ask(&annotated([
         ("outrigger.dev/inject", "t"),
         ("t.outrigger.dev/port", "0"),
-        ("t.outrigger.dev/on", "yes"),
+        ("t.outrigger.dev/switch", "yes"),
         ("t.outrigger.dev/image", "x"),
         ("t.outrigger.dev/nothing", "x"),
         ("u.outrigger.dev/port", "1"),

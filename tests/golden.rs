@@ -9,7 +9,7 @@
 //! - `container-mode`: an empty file, where the cluster lacks native sidecars,
 //! - and either `expected.yaml`, the pod that comes out, or `denied.txt`, the message; `warnings.txt`.
 //!
-//! The library, the webhook's envelope and the command line must all come to the same. A file that no test
+//! The library, the running server and the command line must all come to the same. A file that no test
 //! reads fails, and so does a case without an outcome. `UPDATE_GOLDENS=1` writes the outcomes anew.
 
 #![allow(
@@ -23,12 +23,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use outrigger::admission::{self, Snapshot};
+use outrigger::certificate::{CertificatePair, Subject};
 use outrigger::inject::{Namespace, SidecarMode};
+use outrigger::profile::parameter::kebab_case;
 use outrigger::profile::{Catalogue, Defaults, Profile};
+use outrigger::server::{CertificateSource, Server, ServerConfig};
 use serde_json::{Value, json};
 
 /// What a door answered.
@@ -388,4 +392,105 @@ fn the_same_review_gives_the_same_bytes() {
             case.name
         );
     }
+}
+
+/// What the running server answers, over TLS, with each case's own profiles.
+#[tokio::test]
+async fn the_running_server_answers_every_case_as_the_library_does() {
+    let subject = Subject {
+        dns_names: vec!["localhost".to_owned()],
+        addresses: vec!["127.0.0.1".parse().unwrap()],
+        days: 1,
+    };
+    let pair = CertificatePair::self_signed(&subject).unwrap();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let config = ServerConfig {
+        drain: Duration::ZERO,
+        ..ServerConfig::new(any, any, CertificateSource::Pair(pair.clone()))
+    };
+    let cases = Arc::new(cases());
+    let served = Arc::clone(&cases);
+    // The uid says which case a review belongs to.
+    let reviewer = move |body: &[u8]| {
+        let review: Value = serde_json::from_slice(body).unwrap();
+        let case: usize = review["request"]["uid"].as_str().unwrap().parse().unwrap();
+        admission::review(body, &served[case].snapshot)
+    };
+    let server = Server::bind(config, reviewer).await.unwrap();
+    let (address, _) = server.addresses().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+    let client = testkit::http::client(&pair.certificate, None).unwrap();
+    for (index, case) in cases.iter().enumerate() {
+        let mut review: Value = serde_json::from_slice(&case.review()).unwrap();
+        review["request"]["uid"] = json!(index.to_string());
+        let request = client.post(format!("https://{address}/mutate?timeout=5s"));
+        let answer = request.json(&review).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{}", case.name);
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
+        assert_eq!(
+            answer_of(&case.pod, &answer),
+            case.through_envelope(),
+            "{}",
+            case.name
+        );
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
+
+/// A parameter, or a value of its enumeration, that no golden sets is an option that nobody has looked at.
+#[test]
+fn every_parameter_of_every_built_in_profile_is_set_by_some_case() {
+    let mut set: BTreeSet<(String, String, String)> = BTreeSet::new();
+    for case in cases() {
+        let annotations = strings(case.pod["metadata"].get("annotations"));
+        let list = annotations
+            .get("outrigger.dev/inject")
+            .cloned()
+            .unwrap_or_default();
+        for item in list.split(',').map(str::trim) {
+            let (instance, profile) = item.split_once('=').unwrap_or((item, item));
+            for (key, value) in &annotations {
+                if let Some(parameter) = key.strip_prefix(&format!("{instance}.outrigger.dev/")) {
+                    set.insert((profile.to_owned(), parameter.to_owned(), value.clone()));
+                }
+            }
+        }
+        if case.folder.join("defaults.yaml").exists() {
+            let defaults = yaml(&case.folder.join("defaults.yaml"));
+            for (profile, values) in defaults["profileDefaults"].as_object().unwrap() {
+                for (name, value) in values.as_object().unwrap() {
+                    let value = value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned);
+                    set.insert((profile.clone(), kebab_case(name), value));
+                }
+            }
+        }
+    }
+    let mut missing = Vec::new();
+    for profile in Catalogue::built_in().unwrap() {
+        for parameter in &profile.parameters {
+            let values: BTreeSet<&str> = set
+                .iter()
+                .filter(|(owner, name, _)| *owner == profile.name && *name == parameter.kebab)
+                .map(|(_, _, value)| value.as_str())
+                .collect();
+            if values.is_empty() {
+                missing.push(format!("{} {}", profile.name, parameter.kebab));
+            }
+            let default = parameter.default.as_ref().map(|value| value.to_text());
+            for value in parameter
+                .allowed()
+                .filter(|value| default.as_ref() != Some(value))
+            {
+                if !values.contains(value.as_str()) {
+                    missing.push(format!("{} {}: {value}", profile.name, parameter.kebab));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no golden sets\n{}", missing.join("\n"));
 }

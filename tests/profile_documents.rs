@@ -1106,7 +1106,7 @@ fn values_keep_their_types_and_null_drops_keys_and_items() {
         "parameters:
   port: {type: integer, format: port, description: d, default: 80}
   ratio: {type: number, description: d, default: 0.5}
-  on: {type: boolean, description: d, default: false}
+  switch: {type: boolean, description: d, default: false}
   names: {type: array, items: {type: string}, description: d, default: [a, b]}
   unset: {type: string, description: d}
 variables:
@@ -1115,9 +1115,9 @@ variables:
 files:
   x.json:
     port: ${params.port}
-    text: 'port ${params.port} of ${instance}, ${params.on}, ${params.ratio}'
+    text: 'port ${params.port} of ${instance}, ${params.switch}, ${params.ratio}'
     ratio: ${params.ratio}
-    on: ${params.on}
+    switch: ${params.switch}
     names: ${params.names}
     map: \"${{'b': 1, 'a': [null, 2]}}\"
     gone: ${params.unset}
@@ -1127,9 +1127,9 @@ files:
     literal: $${params.port}, $$, $x, $(POD_IP)
     braces: \"${'}' + \\\"{\\\"}\"
     triple: '${\"\"\"it is } here\"\"\"}'
-    missing: {includeWhen: ['params.on'], a: 1}
-    there: {includeWhen: ['!params.on', 'params.port == 80'], a: 1}
-    items: [{includeWhen: ['params.on'], a: 1}, {includeWhen: ['!params.on'], a: 2}]
+    missing: {includeWhen: ['params.switch'], a: 1}
+    there: {includeWhen: ['!params.switch', 'params.port == 80'], a: 1}
+    items: [{includeWhen: ['params.switch'], a: 1}, {includeWhen: ['!params.switch'], a: 2}]
     empty: {a: '${params.unset}'}
     float: 1.0
     big: 18446744073709551615",
@@ -1137,7 +1137,7 @@ files:
     assert_eq!(
         file(profile, json!({})),
         json!({
-            "port": 80, "text": "port 80 of t, false, 0.5", "ratio": 0.5, "on": false, "names": ["a", "b"],
+            "port": 80, "text": "port 80 of t, false, 0.5", "ratio": 0.5, "switch": false, "names": ["a", "b"],
             "map": {"a": [2], "b": 1}, "list": [1, 80], "later": 81,
             "literal": "${params.port}, $$, $x, $(POD_IP)", "braces": "}{", "triple": "it is } here",
             "there": {"a": 1}, "items": [{"a": 2}], "empty": {}, "float": 1.0, "big": 18_446_744_073_709_551_615_u64,

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -25,13 +26,17 @@ enum Action {
         #[command(flatten)]
         catalogue: CatalogueOptions,
     },
-    /// Print a profile: its parameters, or with --yaml the document itself, to copy and change
+    /// Print a profile's document, to read, or to copy and change
     Show {
         /// The profile's name
         name: String,
-        /// Print the document as it is
-        #[arg(long)]
-        yaml: bool,
+        #[command(flatten)]
+        catalogue: CatalogueOptions,
+    },
+    /// Explain a profile: what it does, and its parameters
+    Describe {
+        /// The profile's name
+        name: String,
         #[command(flatten)]
         catalogue: CatalogueOptions,
     },
@@ -51,11 +56,14 @@ impl ProfileCommand {
     pub fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         match &self.action {
             Action::List { catalogue } => list(catalogue, out),
-            Action::Show {
-                name,
-                yaml,
-                catalogue,
-            } => show(name, *yaml, catalogue, out),
+            Action::Show { name, catalogue } => {
+                out.write_all(find(name, catalogue)?.text.as_bytes())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::Describe { name, catalogue } => {
+                describe(find(name, catalogue)?.as_ref(), out)?;
+                Ok(ExitCode::SUCCESS)
+            }
             Action::Check { paths } => check(paths, out),
         }
     }
@@ -80,25 +88,15 @@ fn list(options: &CatalogueOptions, out: &mut dyn Write) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(
-    name: &str,
-    yaml: bool,
-    options: &CatalogueOptions,
-    out: &mut dyn Write,
-) -> anyhow::Result<ExitCode> {
+fn find(name: &str, options: &CatalogueOptions) -> anyhow::Result<Arc<Profile>> {
     let catalogue = options.load()?;
-    let Some(entry) = catalogue.get(name) else {
-        anyhow::bail!(
+    match catalogue.get(name) {
+        Some(entry) => Ok(Arc::clone(&entry.profile)),
+        None => anyhow::bail!(
             "there is no profile {name:?}{}",
             hint(name, catalogue.names())
-        );
-    };
-    if yaml {
-        out.write_all(entry.profile.text.as_bytes())?;
-    } else {
-        describe(&entry.profile, out)?;
+        ),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn describe(profile: &Profile, out: &mut dyn Write) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::place::{ContainerRef, Plan, Slot};
+use super::plan::{ContainerRef, Plan, Slot};
 use super::pod::{Container, Env, Mount, Pod, Resources};
 use super::problem::{Code, Problem, shown};
 use super::share::same_path;
@@ -136,7 +136,7 @@ impl<'v> View<'v> {
 }
 
 fn additions<'v, T: serde::Deserialize<'v>>(
-    all: &'v [super::place::Addition],
+    all: &'v [super::plan::Addition],
     at: ContainerRef,
 ) -> Vec<T> {
     all.iter()

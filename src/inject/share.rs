@@ -1,6 +1,6 @@
 //! Directories of the application that injected containers see.
 
-use super::place::{Addition, ContainerRef};
+use super::plan::{Addition, ContainerRef};
 use super::pod::{Mount, Pod};
 
 /// A volume that holds a directory of the application.

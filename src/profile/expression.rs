@@ -3,19 +3,24 @@
 //! A value that a workload author wrote enters an expression only as a typed value, never as text of
 //! the expression itself.
 
+mod convert;
+mod names;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::ast::Expr;
 use cel::common::types::{CelInt, CelNull, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::extractors::This;
-use cel::objects::Key;
 use cel::{Context, Env, ExecutionError, Program, Value as Cel};
 use serde_json::Value as Json;
 
 use super::parameter::{self, Value};
+pub use convert::json_to_cel;
+use convert::{cel_to_json, value_to_cel};
+use names::{NameCheck, check_function};
 
 /// The names an expression may use, known when its profile is compiled.
 #[derive(Debug, Default, Clone)]
@@ -138,29 +143,9 @@ pub struct EvaluationError {
     pub message: String,
 }
 
-/// The roots that expressions may name.
-const ROOTS: [&str; 7] = [
-    "params",
-    "variables",
-    "instance",
-    "object",
-    "namespaceObject",
-    "request",
-    "sidecars",
-];
-
 /// The longest source of one expression, in bytes, and the deepest its brackets may stand in each other.
 const MAX_SOURCE: usize = 16 * 1024;
 const MAX_BRACKETS: usize = 48;
-/// The deepest tree that is evaluated: a review runs on a stack of 2 MiB, of which each level takes up to 40 KiB
-/// (unoptimised), and a stack that overflows takes the whole process down.
-const MAX_DEPTH: usize = 48;
-
-/// The fields of `request`.
-const REQUEST_FIELDS: [&str; 4] = ["namespace", "name", "operation", "dryRun"];
-
-/// CEL's name for `condition ? a : b`.
-const CONDITIONAL: &str = "_?_:_";
 
 /// Our own functions, beside CEL's standard library and its string and list extensions.
 pub const FUNCTIONS: [(&str, &str); 7] = [
@@ -437,305 +422,4 @@ impl VariableResolver for Resolver<'_, '_> {
 fn owned<'b>(value: Cel) -> Option<CowVal<'b, 'b>> {
     let value: Box<dyn Val> = value.try_into().ok()?;
     Some(CowVal::Owned(value))
-}
-
-/// Checks that every name exists, and notes what is read.
-struct NameCheck<'n> {
-    names: &'n Names,
-    /// Names bound by the macros around the expression at hand.
-    bound: Vec<String>,
-    reads: Reads,
-    /// How deep in the tree the expression at hand stands.
-    depth: usize,
-}
-
-impl NameCheck<'_> {
-    fn expression(&mut self, expression: &IdedExpr) -> Result<(), String> {
-        if self.depth == MAX_DEPTH {
-            return Err(format!(
-                "operations stand more than {MAX_DEPTH} deep in each other; name a part of it in variables"
-            ));
-        }
-        self.depth += 1;
-        let checked = self.kind(expression);
-        self.depth -= 1;
-        checked
-    }
-
-    fn kind(&mut self, expression: &IdedExpr) -> Result<(), String> {
-        match &expression.expr {
-            Expr::Unspecified | Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => self.root(name, None),
-            Expr::Select(select) => match &select.operand.expr {
-                Expr::Ident(root) => self.root(root, Some(&select.field)),
-                _ => self.expression(&select.operand),
-            },
-            Expr::Call(call) => {
-                if let Some(target) = &call.target {
-                    self.expression(target)?;
-                }
-                call.args
-                    .iter()
-                    .try_for_each(|argument| self.expression(argument))
-            }
-            Expr::List(list) => list
-                .elements
-                .iter()
-                .try_for_each(|item| self.expression(item)),
-            Expr::Map(map) => map
-                .entries
-                .iter()
-                .try_for_each(|entry| self.entry(&entry.expr)),
-            Expr::Struct(object) => object
-                .entries
-                .iter()
-                .try_for_each(|entry| self.entry(&entry.expr)),
-            Expr::Comprehension(comprehension) => {
-                self.expression(&comprehension.iter_range)?;
-                self.order(&comprehension.iter_range)?;
-                self.expression(&comprehension.accu_init)?;
-                let outer = self.bound.len();
-                self.bound.push(comprehension.iter_var.clone());
-                self.bound.extend(comprehension.iter_var2.clone());
-                self.bound.push(comprehension.accu_var.clone());
-                let inside = self
-                    .expression(&comprehension.loop_cond)
-                    .and_then(|()| self.expression(&comprehension.loop_step))
-                    .and_then(|()| self.expression(&comprehension.result));
-                self.bound.truncate(outer);
-                inside
-            }
-        }
-    }
-
-    fn entry(&mut self, entry: &EntryExpr) -> Result<(), String> {
-        match entry {
-            EntryExpr::StructField(field) => self.expression(&field.value),
-            EntryExpr::MapEntry(entry) => {
-                self.expression(&entry.key)?;
-                self.expression(&entry.value)
-            }
-        }
-    }
-
-    /// Refuses to go through what is surely a map: CEL defines no order for that, and the same review
-    /// must give the same bytes.
-    fn order(&self, range: &IdedExpr) -> Result<(), String> {
-        if self.is_map(range) {
-            return Err(
-                "this goes through a map, whose order CEL does not define; ask for its keys by name".to_owned()
-            );
-        }
-        Ok(())
-    }
-
-    /// Whether an expression surely gives a map, on one branch at least.
-    fn is_map(&self, expression: &IdedExpr) -> bool {
-        match &expression.expr {
-            Expr::Map(_) => true,
-            Expr::Select(select) if !select.test => match &select.operand.expr {
-                Expr::Ident(root) if root == "variables" => self.names.maps.contains(&select.field),
-                Expr::Ident(root) if root == "params" => false,
-                _ => MAPS.contains(&select.field.as_str()),
-            },
-            Expr::Ident(root) => {
-                !self.bound.contains(root)
-                    && matches!(root.as_str(), "object" | "namespaceObject" | "request")
-            }
-            Expr::Call(call) if call.func_name == CONDITIONAL => {
-                call.args.iter().skip(1).any(|branch| self.is_map(branch))
-            }
-            _ => false,
-        }
-    }
-
-    fn root(&mut self, root: &str, field: Option<&str>) -> Result<(), String> {
-        if self.bound.iter().any(|name| name == root) {
-            return Ok(());
-        }
-        let unknown = |what: &str, field: &str, known: &[String]| {
-            let nearest = parameter::nearest(field, known.iter().map(String::as_str));
-            let hint = nearest
-                .map(|name| format!("; did you mean {name:?}?"))
-                .unwrap_or_default();
-            Err(format!("there is no {what} {field:?}{hint}"))
-        };
-        match (root, field) {
-            ("params", Some(field)) if self.names.parameters.iter().any(|name| name == field) => {
-                Ok(())
-            }
-            ("params", Some(field)) => unknown("parameter", field, &self.names.parameters),
-            ("variables", Some(field)) if self.names.variables.iter().any(|name| name == field) => {
-                Ok(())
-            }
-            ("variables", Some(field)) => unknown("variable", field, &self.names.variables),
-            ("params" | "variables", None) => Err(format!(
-                "{root} is read by field, as in {root}.name; it is no value of its own"
-            )),
-            ("request", Some(field)) if REQUEST_FIELDS.contains(&field) => {
-                self.reads.request = true;
-                Ok(())
-            }
-            ("request", Some(field)) => Err(format!(
-                "request has no field {field:?}; it has {}",
-                REQUEST_FIELDS.join(", ")
-            )),
-            ("request" | "sidecars", _) => {
-                self.reads.request = true;
-                Ok(())
-            }
-            ("object", _) => {
-                self.reads.object = true;
-                Ok(())
-            }
-            ("namespaceObject", _) => {
-                self.reads.namespace_object = true;
-                Ok(())
-            }
-            ("instance", _) => Ok(()),
-            _ => {
-                let nearest = parameter::nearest(root, ROOTS.into_iter());
-                let hint = nearest
-                    .map(|name| format!("; did you mean {name:?}?"))
-                    .unwrap_or_default();
-                Err(format!(
-                    "there is no {root:?} here; there are {}{hint}",
-                    ROOTS.join(", ")
-                ))
-            }
-        }
-    }
-}
-
-/// Fields of pods and namespaces that hold maps.
-const MAPS: [&str; 8] = [
-    "labels",
-    "annotations",
-    "nodeSelector",
-    "matchLabels",
-    "limits",
-    "requests",
-    "volumeAttributes",
-    "overhead",
-];
-
-/// Functions that CEL has: its operators (written `_+_`, `!_`, `@in`, …), its standard library and the
-/// extensions that are switched on.
-const STANDARD: &[&str] = &[
-    "size",
-    "contains",
-    "startsWith",
-    "endsWith",
-    "matches",
-    "string",
-    "int",
-    "uint",
-    "double",
-    "bool",
-    "bytes",
-    "type",
-    "dyn",
-    "charAt",
-    "indexOf",
-    "lastIndexOf",
-    "join",
-    "lowerAscii",
-    "upperAscii",
-    "trim",
-    "replace",
-    "split",
-    "substring",
-    "format",
-    "reverse",
-    "distinct",
-    "flatten",
-    "slice",
-    "sort",
-    "sortBy",
-    "has",
-    "all",
-    "exists",
-    "exists_one",
-    "map",
-    "filter",
-];
-
-fn check_function(name: &str) -> Result<(), String> {
-    let operator = !name.starts_with(|first: char| first.is_ascii_alphabetic());
-    let ours = FUNCTIONS.iter().map(|(function, _)| *function);
-    if operator || STANDARD.contains(&name) || ours.clone().any(|function| function == name) {
-        return Ok(());
-    }
-    let nearest = parameter::nearest(name, STANDARD.iter().copied().chain(ours));
-    let hint = nearest
-        .map(|known| format!("; did you mean {known:?}?"))
-        .unwrap_or_default();
-    Err(format!("there is no function {name:?}{hint}"))
-}
-
-fn value_to_cel(value: &Value) -> Cel {
-    match value {
-        Value::String(text) => Cel::String(Arc::new(text.clone())),
-        Value::Integer(number) => Cel::Int(*number),
-        Value::Number(number) => Cel::Float(*number),
-        Value::Boolean(truth) => Cel::Bool(*truth),
-        Value::List(items) => Cel::List(Arc::new(items.iter().map(value_to_cel).collect())),
-    }
-}
-
-/// JSON as CEL sees it. Integers beyond 64 bits become floating point, as in Kubernetes.
-pub fn json_to_cel(json: &Json) -> Cel {
-    match json {
-        Json::Null => Cel::Null,
-        Json::Bool(truth) => Cel::Bool(*truth),
-        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(integer), _) => Cel::Int(integer),
-            (None, Some(unsigned)) => Cel::UInt(unsigned),
-            (None, None) => Cel::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => Cel::String(Arc::new(text.clone())),
-        Json::Array(items) => Cel::List(Arc::new(items.iter().map(json_to_cel).collect())),
-        Json::Object(entries) => {
-            let map: std::collections::HashMap<Key, Cel> = entries
-                .iter()
-                .map(|(key, value)| (Key::String(Arc::new(key.clone())), json_to_cel(value)))
-                .collect();
-            Cel::Map(cel::objects::Map { map: Arc::new(map) })
-        }
-    }
-}
-
-/// A CEL value as JSON. Maps come out in the order of their keys, because CEL keeps none.
-fn cel_to_json(value: &Cel) -> Result<Json, String> {
-    Ok(match value {
-        Cel::Null => Json::Null,
-        Cel::Bool(truth) => Json::Bool(*truth),
-        Cel::Int(number) => Json::from(*number),
-        Cel::UInt(number) => Json::from(*number),
-        Cel::Float(number) => serde_json::Number::from_f64(*number)
-            .map(Json::Number)
-            .ok_or_else(|| format!("gives {number}, which JSON cannot hold"))?,
-        Cel::String(text) => Json::String(text.as_str().to_owned()),
-        Cel::List(items) => Json::Array(items.iter().map(cel_to_json).collect::<Result<_, _>>()?),
-        Cel::Map(map) => {
-            let mut entries: Vec<(&str, &Cel)> = Vec::with_capacity(map.map.len());
-            for (key, value) in map.map.iter() {
-                match key {
-                    Key::String(text) => entries.push((text.as_str(), value)),
-                    other => {
-                        return Err(format!(
-                            "gives a map with the key {other:?}; keys must be strings"
-                        ));
-                    }
-                }
-            }
-            entries.sort_unstable_by_key(|(key, _)| *key);
-            let mut object = serde_json::Map::with_capacity(entries.len());
-            for (key, value) in entries {
-                object.insert(key.to_owned(), cel_to_json(value)?);
-            }
-            Json::Object(object)
-        }
-        other => return Err(format!("gives {other:?}, which JSON cannot hold")),
-    })
 }

@@ -7,6 +7,7 @@
 //! built elsewhere and renamed.
 
 mod recipe;
+mod system;
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -95,7 +96,7 @@ const PARTS: &[Part] = &[
         name: "cargo-deny",
         programs: &["cargo-deny"],
         recipe: Recipe::Crate { version: "0.20.2" },
-        wait: "from crates.io, a few minutes on two cores",
+        wait: "built from its crate, a few minutes on two cores",
     },
 ];
 
@@ -128,6 +129,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 /// Installs the parts that `cargo test` needs where they are missing, and
 /// returns what [`VARIABLE`] is to be set to.
 pub(crate) fn install_for_tests() -> Result<OsString> {
+    system::install()?;
     let search = std::env::join_paths(install(FOR_TESTS)?)
         .context("the name of the cache folder holds a `:`")?;
     let list = run::target_directory().join(LIST);

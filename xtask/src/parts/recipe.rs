@@ -24,7 +24,7 @@ pub(super) enum Recipe {
         /// Where the program is once the wheel is unpacked.
         program: &'static str,
     },
-    /// A program from crates.io of the part's name, built with its own lock file.
+    /// A program from the crate of the part's name, built with its own lock file.
     Crate {
         /// The exact version.
         version: &'static str,
