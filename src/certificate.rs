@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -14,6 +14,10 @@ use time::{Duration, OffsetDateTime};
 
 /// How far `notBefore` lies in the past, so that a client whose clock is behind accepts the certificate.
 const BACKDATE: Duration = Duration::hours(2);
+
+/// The mode of a private key's file: for its owner and group. The container that mints it and the one that
+/// serves it share an emptyDir and need not share a user; its `fsGroup` is then what they share.
+pub const DEFAULT_KEY_MODE: u32 = 0o640;
 
 /// A certificate with its private key, both in PEM.
 #[derive(Clone)]
@@ -68,6 +72,9 @@ impl CertificatePair {
     pub fn self_signed(subject: &Subject) -> Result<Self, CertificateError> {
         let mut params = CertificateParams::default();
         for name in &subject.dns_names {
+            if !is_dns_name(name) {
+                return Err(CertificateError::Name { name: name.clone() });
+            }
             let dns = name
                 .as_str()
                 .try_into()
@@ -111,28 +118,47 @@ impl CertificatePair {
     /// Writes `tls.crt`, `tls.key` and `ca.crt` (a self-signed certificate is its own CA) into a folder. Each
     /// file appears whole; the certificate last, so that whoever waits for it finds the key.
     ///
-    /// The key is readable to its owner and group: the container that mints it and the one that serves it
-    /// share an emptyDir, and need not share a user.
+    /// `key_mode` is for the key; see [`DEFAULT_KEY_MODE`].
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<(), CertificateError> {
-        write_whole(&folder.join("tls.key"), &self.private_key, 0o640)?;
+    pub fn write(&self, folder: &Path, key_mode: u32) -> Result<(), CertificateError> {
+        write_whole(&folder.join("tls.key"), &self.private_key, key_mode)?;
         write_whole(&folder.join("ca.crt"), &self.certificate, 0o644)?;
         write_whole(&folder.join("tls.crt"), &self.certificate, 0o644)
     }
 }
 
+/// A name as DNS has it, with an underscore as in use, and maybe a `*` for its first label.
+fn is_dns_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let plain = name.strip_prefix("*.").unwrap_or(name);
+    name.len() <= 253 && plain.split('.').all(is_label)
+}
+
 fn write_whole(path: &Path, content: &str, mode: u32) -> Result<(), CertificateError> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
+        // What is there already has a mode of its own, and maybe somebody who reads it.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut file = fs::OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
+            .create_new(true)
+            .mode(0o600)
             .open(&temporary)?;
         io::Write::write_all(&mut file, content.as_bytes())?;
+        // Not at creation, where the umask would take the group away.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         fs::rename(&temporary, path)
     };
     write().map_err(|error| CertificateError::Write {
@@ -143,8 +169,6 @@ fn write_whole(path: &Path, content: &str, mode: u32) -> Result<(), CertificateE
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use x509_parser::prelude::*;
 
     use super::*;
@@ -185,7 +209,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         CertificatePair::self_signed(&subject(&[]))
             .unwrap()
-            .write(folder.path())
+            .write(folder.path(), DEFAULT_KEY_MODE)
             .unwrap();
         let mode = |name: &str| {
             fs::metadata(folder.path().join(name))
@@ -194,7 +218,7 @@ mod tests {
                 .mode()
                 & 0o777
         };
-        assert_eq!(mode("tls.key") & 0o007, 0);
+        assert_eq!(mode("tls.key"), DEFAULT_KEY_MODE);
         assert!(
             fs::read_to_string(folder.path().join("tls.crt"))
                 .unwrap()
@@ -217,5 +241,56 @@ mod tests {
             CertificatePair::self_signed(&subject(&["ä"])),
             Err(CertificateError::Name { .. })
         ));
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for name in [
+            "",
+            "a b",
+            "a..b",
+            "-a",
+            "a-",
+            "a,b",
+            "a\nb",
+            "*.*.a",
+            "https://a",
+        ] {
+            let refused = CertificatePair::self_signed(&subject(&[name]));
+            assert!(
+                matches!(refused, Err(CertificateError::Name { .. })),
+                "{name:?}"
+            );
+        }
+        for name in [
+            "localhost",
+            "*.shop.svc",
+            "web_0.shop.svc",
+            "XN--4-dga.example",
+        ] {
+            assert!(
+                CertificatePair::self_signed(&subject(&[name])).is_ok(),
+                "{name}"
+            );
+        }
+    }
+
+    /// What a process that was killed left behind must not lend its mode to a key.
+    #[test]
+    fn a_key_has_its_mode_whatever_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join("tls.new");
+        fs::write(&left, "left behind").unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o666)).unwrap();
+        for wanted in [0o640, 0o600, 0o644] {
+            let pair = CertificatePair::self_signed(&subject(&[])).unwrap();
+            pair.write(folder.path(), wanted).unwrap();
+            let key = folder.path().join("tls.key");
+            assert_eq!(fs::read_to_string(&key).unwrap(), pair.private_key);
+            assert_eq!(
+                fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+                wanted
+            );
+        }
     }
 }

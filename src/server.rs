@@ -8,6 +8,7 @@
 pub mod activity;
 mod body;
 pub mod metrics;
+mod places;
 mod routes;
 pub mod tls;
 
@@ -25,7 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
@@ -36,8 +37,12 @@ pub use tls::CertificateSource;
 use activity::{Activity, Deadline, Patience, Watched};
 use body::Bodies;
 use metrics::Metrics;
+use places::{Place, Places};
 use routes::Shared;
 use tls::{Loader, TlsError};
+
+/// How long a connection that was asked to leave may take to do so.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Connections that the operations port holds at a time.
 const OPERATIONS_CONNECTIONS: usize = 64;
@@ -51,7 +56,7 @@ pub struct ServerConfig {
     pub operations_listen: SocketAddr,
     /// The certificate.
     pub certificate: CertificateSource,
-    /// Connections held at a time. Further ones wait in the kernel's queue and are not reset.
+    /// Connections held at a time. Further ones wait and are not reset; those that rest make room.
     pub max_connections: usize,
     /// Reviews read or answered at a time. Further ones get 503 with `Retry-After: 1`.
     pub max_in_flight: usize,
@@ -176,14 +181,13 @@ impl Server {
         // A change means that connections are to end, and its own end that they must have.
         let (close, closing) = watch::channel(());
         let config = Arc::new(config);
-        let connections = Arc::new(Semaphore::new(config.max_connections));
+        let places = Places::new(config.max_connections);
 
         let secure = Listener {
             router: routes::webhook(&shared),
             shared: Arc::clone(&shared),
             config: Arc::clone(&config),
-            connections: Arc::clone(&connections),
-            places: config.max_connections,
+            places: Arc::clone(&places),
             closing: closing.clone(),
             tls: Some(tls),
         };
@@ -192,8 +196,7 @@ impl Server {
             shared: Arc::clone(&shared),
             config: Arc::clone(&config),
             // The operations port has a bound of its own, so that neither port can starve the other.
-            connections: Arc::new(Semaphore::new(OPERATIONS_CONNECTIONS)),
-            places: OPERATIONS_CONNECTIONS,
+            places: Places::new(OPERATIONS_CONNECTIONS),
             closing,
             tls: None,
         };
@@ -207,8 +210,7 @@ impl Server {
         tokio::time::sleep(config.drain).await;
         accepting.abort();
         close.send_replace(());
-        let all = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
-        let ended = tokio::time::timeout(config.grace, connections.acquire_many(all)).await;
+        let ended = tokio::time::timeout(config.grace, places.all_free()).await;
         if ended.is_err() {
             tracing::warn!(target: "server", "some connections did not end in time and are cut");
         }
@@ -234,9 +236,7 @@ struct Listener {
     router: Router,
     shared: Arc<Shared>,
     config: Arc<ServerConfig>,
-    connections: Arc<Semaphore>,
-    /// How many those are when none is open.
-    places: usize,
+    places: Arc<Places>,
     closing: watch::Receiver<()>,
     tls: Option<TlsAcceptor>,
 }
@@ -244,14 +244,15 @@ struct Listener {
 impl Listener {
     async fn accept(self, listener: TcpListener) {
         loop {
-            // A place first: without one the connection stays in the kernel's queue, where it waits, instead of
-            // being accepted and reset.
-            let Ok(place) = Arc::clone(&self.connections).acquire_owned().await else {
-                return;
-            };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(self.clone().connection(stream, place));
+                    let activity = Activity::new();
+                    // One waits here and the others in the kernel's queue, instead of being reset.
+                    let rest = self.config.header_timeout;
+                    let Ok(place) = self.places.take(&activity, rest).await else {
+                        return;
+                    };
+                    tokio::spawn(self.clone().connection(stream, activity, place));
                 }
                 Err(error) => {
                     // Most likely out of file descriptors: they come back as connections end.
@@ -263,12 +264,11 @@ impl Listener {
     }
 
     /// One connection, from its handshake, which must not hold up the accept loop, to its end.
-    async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    async fn connection(self, stream: TcpStream, activity: Arc<Activity>, _place: Place) {
         let _counted = self.tls.is_some().then(|| self.shared.metrics.connection());
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(target: "server", %error, "TCP_NODELAY could not be set");
         }
-        let activity = Activity::new();
         let Some(tls) = &self.tls else {
             return self
                 .serve(
@@ -283,6 +283,7 @@ impl Listener {
             handshake = tokio::time::timeout(self.config.handshake_timeout, tls.accept(stream)) => handshake,
             // The server has returned.
             () = async { while closing.changed().await.is_ok() {} } => return,
+            () = activity.left() => return self.shared.metrics.rejected("crowded"),
         };
         let result = match &handshake {
             Ok(Ok(_)) => "ok",
@@ -293,18 +294,12 @@ impl Listener {
         match handshake {
             Ok(Ok(stream)) => {
                 let multiplexed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                if multiplexed {
-                    // Its frames need not belong to a request, so they tell nothing of headers; hyper bounds the
-                    // size of those and pings its peer.
-                    self.serve(stream, &activity, true).await;
+                let watched = if multiplexed {
+                    Watched::preface(stream, Arc::clone(&activity))
                 } else {
-                    self.serve(
-                        Watched::new(stream, Arc::clone(&activity)),
-                        &activity,
-                        false,
-                    )
-                    .await;
-                }
+                    Watched::new(stream, Arc::clone(&activity))
+                };
+                self.serve(watched, &activity, multiplexed).await;
             }
             Ok(Err(error)) => tracing::debug!(target: "server", %error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(target: "server", "a TLS handshake took too long"),
@@ -329,8 +324,10 @@ impl Listener {
             .timer(TokioTimer::new())
             .max_concurrent_streams(128)
             .max_header_list_size(16 * 1024)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10));
+            // Together the time for headers: the frames of a head follow one another without others between
+            // them, so that a client which stops among them does not answer a ping.
+            .keep_alive_interval(self.config.header_timeout / 2)
+            .keep_alive_timeout(self.config.header_timeout / 2);
         let builder = if self.tls.is_none() {
             // No HTTP/2 by prior knowledge: nobody who means well speaks it here.
             builder.http1_only()
@@ -356,8 +353,9 @@ impl Listener {
             headers: self.config.header_timeout,
             idle: self.config.idle_timeout,
         };
+        let mut leaving = None;
         loop {
-            let (at, reason) = self.patience_ends(activity, patience);
+            let (at, reason) = self.patience_ends(activity, patience, leaving);
             tokio::select! {
                 result = connection.as_mut() => {
                     if let Err(error) = result {
@@ -366,12 +364,21 @@ impl Listener {
                     return;
                 }
                 // Bytes came, or the pressure on all connections may be another.
-                () = activity.changed() => {}
+                () = activity.changed() => {
+                    if activity.is_leaving() && leaving.is_none() {
+                        // A request that came at the same moment is still answered.
+                        connection.as_mut().graceful_shutdown();
+                        leaving = Some(Instant::now() + LEAVE);
+                        self.shared.metrics.rejected("crowded");
+                    }
+                }
                 () = tokio::time::sleep(patience.headers), if !activity.served() => {}
                 () = tokio::time::sleep_until(at) => {
-                    let (at, _) = self.patience_ends(activity, patience);
+                    let (at, _) = self.patience_ends(activity, patience, leaving);
                     if at <= Instant::now() {
-                        self.shared.metrics.rejected(reason);
+                        if leaving.is_none() {
+                            self.shared.metrics.rejected(reason);
+                        }
                         return;
                     }
                 }
@@ -385,20 +392,32 @@ impl Listener {
     }
 
     /// When a connection is ended if nothing changes until then, and why.
-    fn patience_ends(&self, activity: &Activity, patience: Patience) -> (Instant, &'static str) {
-        match activity.deadline(patience) {
+    fn patience_ends(
+        &self,
+        activity: &Activity,
+        patience: Patience,
+        leaving: Option<Instant>,
+    ) -> (Instant, &'static str) {
+        match (activity.deadline(patience), leaving) {
+            (Deadline::Headers(_) | Deadline::Idle(_), Some(at)) => (at, "crowded"),
+            (deadline, _) => self.ordinary_end(activity, patience, deadline),
+        }
+    }
+
+    fn ordinary_end(
+        &self,
+        activity: &Activity,
+        patience: Patience,
+        deadline: Deadline,
+    ) -> (Instant, &'static str) {
+        match deadline {
             Deadline::Headers(at) => (at, "slow_headers"),
             Deadline::None => (Instant::now() + patience.idle, "idle"),
             // Under pressure a connection that never asked for anything makes room for one that does.
-            Deadline::Idle(at) if !activity.served() && self.is_crowded() => {
+            Deadline::Idle(at) if !activity.served() && self.places.are_scarce() => {
                 (at - patience.idle + patience.headers, "idle")
             }
             Deadline::Idle(at) => (at, "idle"),
         }
-    }
-
-    /// Whether fewer than an eighth of the places are free.
-    fn is_crowded(&self) -> bool {
-        self.connections.available_permits() < self.places.div_ceil(8)
     }
 }

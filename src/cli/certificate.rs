@@ -28,10 +28,21 @@ enum Action {
         /// An IP address in the certificate; may be given several times
         #[arg(long, value_name = "ADDRESS")]
         ip: Vec<IpAddr>,
+        /// The permissions of tls.key, in octal; 0644 where another user without a common group serves it
+        #[arg(long, value_name = "MODE", default_value = "0640", value_parser = parse_mode)]
+        key_mode: u32,
         /// For how many days it is valid
         #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36500))]
         days: u32,
     },
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        // Whoever serves the certificate reads the key, and nobody executes it.
+        Ok(mode) if mode & !0o666 == 0 && mode & 0o400 != 0 => Ok(mode),
+        _ => Err("expected octal permissions that let the owner read, as in 0640".to_owned()),
+    }
 }
 
 impl CertificateCommand {
@@ -44,6 +55,7 @@ impl CertificateCommand {
             directory,
             dns_name,
             ip,
+            key_mode,
             days,
         } = &self.action;
         let subject = Subject {
@@ -51,7 +63,7 @@ impl CertificateCommand {
             addresses: ip.clone(),
             days: *days,
         };
-        CertificatePair::self_signed(&subject)?.write(directory)?;
+        CertificatePair::self_signed(&subject)?.write(directory, *key_mode)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -95,19 +95,23 @@ impl ServeCommand {
             .await?;
             let (listen, operations) = server.addresses()?;
             tracing::info!(target: "server", %listen, %operations, profiles, "serving");
-            let told = async {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let mut signalled = async || {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
             };
-            let mut again =
-                signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
-            // The first SIGINT is also seen by this one; only a second ends at once.
+            let twice = async {
+                signalled().await;
+                // Nobody listens any more when the server has ended by itself.
+                let _ = tell.send(());
+                signalled().await;
+            };
             tokio::select! {
-                () = server.run(told) => {}
-                () = async { again.recv().await; again.recv().await; } => {
-                    tracing::warn!(target: "server", "interrupted twice: ending at once");
+                () = server.run(async { let _ = told.await; }) => {}
+                () = twice => {
+                    tracing::warn!(target: "server", "told to stop twice: ending at once");
                 }
             }
             Ok(ExitCode::SUCCESS)

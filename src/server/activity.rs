@@ -27,8 +27,19 @@ pub struct Activity {
     /// When the last answer was given, or 0.
     answered: AtomicU64,
     served: AtomicBool,
-    /// Told when headers begin, because whoever waits for a deadline then has a nearer one.
+    leaving: AtomicBool,
+    /// Told when headers begin, because whoever waits for a deadline then has a nearer one, and when the
+    /// connection is asked to leave.
     began: Notify,
+}
+
+/// How long a connection has been of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It never asked for anything; its handshake may not even be done.
+    Unused(Duration),
+    /// Its last request is answered.
+    Used(Duration),
 }
 
 /// How long a connection may be in a state.
@@ -49,6 +60,7 @@ impl Activity {
             answering: AtomicU32::new(0),
             answered: AtomicU64::new(0),
             served: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             began: Notify::new(),
         })
     }
@@ -77,9 +89,40 @@ impl Activity {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Waits until headers begin.
+    /// How long it has been of no use; nothing while a request is read or answered, or when it is leaving.
+    pub fn rest(&self) -> Option<Rest> {
+        if self.is_leaving() || self.answering.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let since = |millis: u64| Duration::from_millis(self.now().saturating_sub(millis));
+        match (self.served(), self.begun.load(Ordering::Relaxed)) {
+            (false, _) => Some(Rest::Unused(self.start.elapsed())),
+            (true, 0) => Some(Rest::Used(since(self.answered.load(Ordering::Relaxed)))),
+            (true, _) => None,
+        }
+    }
+
+    /// Asks the connection to make room for another.
+    pub fn ask_to_leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.began.notify_one();
+    }
+
+    /// Whether it was asked to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Waits until headers begin or the connection is asked to leave.
     pub async fn changed(&self) {
         self.began.notified().await;
+    }
+
+    /// Waits until the connection is asked to leave.
+    pub async fn left(&self) {
+        while !self.is_leaving() {
+            self.changed().await;
+        }
     }
 
     /// When patience ends if nothing happens until then.
@@ -122,12 +165,31 @@ impl Drop for Answering {
 pub struct Watched<S> {
     inner: S,
     activity: Arc<Activity>,
+    /// How many bytes are still to be noted.
+    noted: usize,
 }
+
+/// The length of what an HTTP/2 client says first (RFC 9113, section 3.4).
+const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
 impl<S> Watched<S> {
     /// Notes the reads of `inner`.
     pub fn new(inner: S, activity: Arc<Activity>) -> Self {
-        Self { inner, activity }
+        Self {
+            inner,
+            activity,
+            noted: usize::MAX,
+        }
+    }
+
+    /// Notes the preface of HTTP/2 only: what follows are frames, which need not belong to a request. Slow ones
+    /// among those are found by pings, which a client in the middle of a frame cannot answer.
+    pub fn preface(inner: S, activity: Arc<Activity>) -> Self {
+        Self {
+            inner,
+            activity,
+            noted: PREFACE,
+        }
     }
 }
 
@@ -139,8 +201,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let count = buffer.filled().len() - before;
+        if count > 0 && self.noted > 0 {
             self.activity.bytes_came();
+            if self.noted < usize::MAX {
+                self.noted = self.noted.saturating_sub(count);
+                if self.noted == 0 {
+                    self.activity.begun.store(0, Ordering::Relaxed);
+                }
+            }
         }
         polled
     }

@@ -20,11 +20,13 @@ type Labels2 = [(&'static str, &'static str); 2];
 /// Why requests and connections are turned away.
 const REJECTED: &[&str] = &[
     "broken_body",
+    "crowded",
     "idle",
     "media_type",
     "method",
     "no_review",
     "overloaded",
+    "panicked",
     "slow_body",
     "slow_headers",
     "too_large",

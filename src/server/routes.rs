@@ -1,5 +1,7 @@
 //! What is answered to which request.
 
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -161,9 +163,10 @@ async fn answer(shared: &Shared, head: &Parts, body: &mut Body) -> Result<Respon
     let _counted = shared.metrics.in_flight();
     let body = shared.bodies.read(body).await?;
     let start = Instant::now();
-    let reviewed = shared
-        .reviewer
-        .review(&body.bytes)
+    // A panic would end the connection, which the API server takes for a failure that it cannot name. The
+    // reviewer is not asked to be whole afterwards: it is read only.
+    let reviewed = catch_unwind(AssertUnwindSafe(|| shared.reviewer.review(&body.bytes)))
+        .map_err(|_| Refusal::Panicked)?
         .map_err(|error| Refusal::NoReview(error.message))?;
     let duration = start.elapsed();
     shared.metrics.reviewed(&reviewed.summary, duration);
@@ -171,38 +174,68 @@ async fn answer(shared: &Shared, head: &Parts, body: &mut Body) -> Result<Respon
     Ok(([(CONTENT_TYPE, "application/json")], reviewed.body).into_response())
 }
 
-/// One line a decision. Values are given as debug text where a pod's author wrote them, which escapes whatever
-/// could break the line.
+/// One line a decision.
 fn log(reviewed: &Reviewed, duration: Duration) {
     let summary = &reviewed.summary;
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let uid = line(&summary.uid, NAME);
+    let namespace = line(&summary.namespace, NAME);
+    let name = line(&summary.name, NAME);
     match &summary.message {
         None => tracing::info!(
             target: "admission",
-            uid = ?summary.uid,
-            namespace = ?summary.namespace,
-            name = ?summary.name,
+            uid = &*uid,
+            namespace = &*namespace,
+            name = &*name,
             outcome = summary.outcome,
             reason = summary.reason,
-            instances = ?summary.instances,
+            instances = summary.instances.join(", "),
             dry_run = summary.dry_run,
             micros,
             "reviewed"
         ),
         Some(message) => tracing::warn!(
             target: "admission",
-            uid = ?summary.uid,
-            namespace = ?summary.namespace,
-            name = ?summary.name,
+            uid = &*uid,
+            namespace = &*namespace,
+            name = &*name,
             outcome = summary.outcome,
             reason = summary.reason,
+            instances = summary.instances.join(", "),
             dry_run = summary.dry_run,
             micros,
             // Not "message", which is the name of the event's own text.
-            denial = ?message,
+            denial = &*line(message, MESSAGE),
             "denied"
         ),
     }
+}
+
+/// As long as a name or uid may be in the log: any the API server made fits.
+const NAME: usize = 256;
+/// As long as a denial may be in the log.
+const MESSAGE: usize = 2048;
+
+/// Text that somebody else wrote, as it may stand in the log: without what breaks or turns a line, and not
+/// longer than `limit` characters. It is a plain string and not debug text, so that JSON holds the value itself.
+fn line(text: &str, limit: usize) -> Cow<'_, str> {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
+    if text.len() <= limit && text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count == limit {
+            safe.push('\u{2026}');
+            break;
+        }
+        match character {
+            '"' | '\'' | '\\' => safe.push(character),
+            // Leaves what can be printed as it is.
+            _ => safe.extend(character.escape_debug()),
+        }
+    }
+    Cow::Owned(safe)
 }
 
 /// Why a request is no review.
@@ -210,6 +243,8 @@ enum Refusal {
     MediaType(&'static str),
     Body(BodyError),
     NoReview(String),
+    /// The fault is ours; the panic's own message is on the standard error output.
+    Panicked,
 }
 
 impl From<BodyError> for Refusal {
@@ -276,6 +311,14 @@ impl Refusal {
                 "no_review",
                 (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response(),
             ),
+            Self::Panicked => (
+                "panicked",
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the review failed by a fault of outrigger; its log says more\n",
+                )
+                    .into_response(),
+            ),
         };
         metrics.rejected(reason);
         response
@@ -306,4 +349,24 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::MediaType("a review has no Content-Encoding\n"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_one_line_and_short() {
+        assert!(matches!(line("web-0", 5), Cow::Borrowed("web-0")));
+        assert_eq!(
+            line("given \"x\"\nexpected 'y'", 99),
+            "given \"x\"\\nexpected 'y'"
+        );
+        assert_eq!(
+            line("\u{1b}[31m\r\0\u{2028}\u{202e}\u{feff}", 99),
+            r"\u{1b}[31m\r\0\u{2028}\u{202e}\u{feff}"
+        );
+        assert_eq!(line("größer", 99), "größer");
+        assert_eq!(line("größer", 3), "grö\u{2026}");
+    }
 }

@@ -167,7 +167,12 @@ async fn under_pressure_a_lagging_body_is_given_up_sooner() -> Result {
 
 #[tokio::test]
 async fn connections_above_the_bound_wait_and_are_served() -> Result {
-    let server = start(|config| config.max_connections = 4).await?;
+    let server = start(|config| {
+        config.max_connections = 4;
+        // Those that asked something lately are not asked to leave.
+        config.header_timeout = Duration::from_secs(20);
+    })
+    .await?;
     let mut served = Vec::new();
     for _ in 0..4 {
         let mut client = server.client().await?;

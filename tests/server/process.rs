@@ -116,8 +116,12 @@ async fn post(
 }
 
 fn terminate(served: &Served) -> Result {
+    send(served, "-TERM")
+}
+
+fn send(served: &Served, signal: &str) -> Result {
     let mut kill = Command::new("kill");
-    kill.args(["-TERM", &served.daemon.id().to_string()]);
+    kill.args([signal, &served.daemon.id().to_string()]);
     process::run(&kill, b"", Duration::from_secs(5))?.ok()?;
     Ok(())
 }
@@ -210,6 +214,12 @@ async fn a_log_line_is_one_line_whatever_the_pod_is_called() -> Result {
         if format == "json" {
             let denied: serde_json::Value = serde_json::from_str(decisions[1])?;
             assert_eq!(denied["message"], "denied");
+            // What a program reads is the value, not the value as Rust would write it.
+            let mut values = denied.as_object().context("no object")?.values();
+            assert!(
+                !values.any(|value| value.as_str().is_some_and(|text| text.starts_with('"'))),
+                "{denied}"
+            );
             assert!(
                 denied["denial"]
                     .as_str()
@@ -218,6 +228,43 @@ async fn a_log_line_is_one_line_whatever_the_pod_is_called() -> Result {
             );
         }
     }
+    Ok(())
+}
+
+/// An operator who asks twice does not want to wait, whichever way they ask.
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() -> Result {
+    for (first, second) in [("-TERM", "-TERM"), ("-TERM", "-INT"), ("-INT", "-INT")] {
+        let mut served = serve(&["--self-signed", "--drain-seconds", "60"])?;
+        let start = Instant::now();
+        send(&served, first)?;
+        wait_until("the draining to be told", Duration::from_secs(2), || {
+            ensure!(
+                served.daemon.log().contains("draining"),
+                "{}",
+                served.daemon.log()
+            );
+            Ok(())
+        })?;
+        send(&served, second)?;
+        served.daemon.wait_ended(Duration::from_secs(10))?;
+        let time = start.elapsed();
+        assert!(time < Duration::from_secs(5), "{first} {second}: {time:?}");
+    }
+    Ok(())
+}
+
+/// A forged review must not fill the operator's disk by its names.
+#[tokio::test]
+async fn long_values_are_cut_in_the_log() -> Result {
+    let mut review: serde_json::Value = serde_json::from_str(REVIEW)?;
+    review["request"]["uid"] = "\u{e9}".repeat(100_000).into();
+    let served = serve(&["--self-signed", "--drain-seconds", "0"])?;
+    let answer = post(&client()?, &served, review.to_string()).await?;
+    assert_eq!(answer.status(), 200);
+    let log = served.daemon.log();
+    assert!(log.contains("reviewed"), "{log}");
+    assert!(log.len() < 4096, "{} bytes of log", log.len());
     Ok(())
 }
 

@@ -1,0 +1,110 @@
+//! One client, or one bad review, must not cost the others theirs.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use outrigger::admission::{ReviewError, Reviewed};
+use testkit::Result;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use super::kit::{Client, small, start, start_with, timed};
+
+/// A reset is never repeated by the API server, and says nothing to anybody.
+#[tokio::test]
+async fn a_review_that_panics_gets_500_and_harms_nobody() -> Result {
+    let reviewer = |body: &[u8]| -> Result<Reviewed, ReviewError> {
+        assert!(!body.starts_with(b"panic"), "as asked");
+        Err(ReviewError {
+            message: "no review".to_owned(),
+        })
+    };
+    let server = start_with(reviewer, |_| {}).await?;
+    let mut client = server.client().await?;
+    assert_eq!(client.post("panic").await?.status, 500);
+    assert_eq!(client.post("calm").await?.status, 400);
+    server
+        .wait_metric(r#"outrigger_http_rejected_total{reason="panicked"}"#, 1.0)
+        .await?;
+    server
+        .wait_metric("outrigger_http_requests_in_flight", 0.0)
+        .await
+}
+
+/// The frames of a head follow one another without others between them (RFC 9113, section 4.3), so a client that
+/// stops among them does not answer pings either.
+#[tokio::test]
+async fn a_slow_http2_head_is_ended() -> Result {
+    let server = start(|_| {}).await?;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice();
+    // HEADERS on stream 1 without END_HEADERS; then the beginning of a frame only; then not even a preface.
+    let open_head = [preface, b"\0\0\x01\x01\0\0\0\0\x01\x83"].concat();
+    let half_frame = [preface, b"\0\0\x20\x01\x04\0\0\0\x01\x83"].concat();
+    for bytes in [&open_head, &half_frame, &preface[..10].to_vec()] {
+        let mut client = Client::tls(server.address, &server.authority, &[b"h2"]).await?;
+        client.send(bytes).await?;
+        let (_, time) = timed(client.ended()).await?;
+        ensure!(
+            time < Duration::from_secs(3),
+            "{} bytes were held for {time:?}",
+            bytes.len()
+        );
+    }
+    Ok(())
+}
+
+/// Any pod can reach the port: one request on each of many connections must not keep the API server out until
+/// they end as idle.
+#[tokio::test]
+async fn a_full_house_asks_the_longest_idle_to_leave() -> Result {
+    let server = start(|config| config.max_connections = 4).await?;
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.client().await?;
+        assert_eq!(client.get("/healthz").await?.status, 200);
+        idle.push(client);
+    }
+    for _ in 0..3 {
+        // One of them is in use.
+        sleep(Duration::from_millis(400)).await;
+        assert_eq!(idle[0].post(small("kept")).await?.status, 200);
+    }
+    let (answer, time) = timed(async { server.client().await?.post(small("1")).await }).await?;
+    assert_eq!(answer.status, 200);
+    ensure!(
+        time < Duration::from_secs(3),
+        "there was no room for {time:?}"
+    );
+    // It is the longest idle that went, and only that one.
+    assert!(idle[1].ended().await?.is_empty());
+    for at in [0, 2, 3] {
+        assert_eq!(idle[at].post(small("kept")).await?.status, 200);
+    }
+    server
+        .wait_metric(r#"outrigger_http_rejected_total{reason="crowded"}"#, 1.0)
+        .await
+}
+
+/// Connections that never say anything cost their owner nothing.
+#[tokio::test]
+async fn a_full_house_does_not_wait_for_handshakes() -> Result {
+    let server = start(|config| {
+        config.max_connections = 4;
+        config.handshake_timeout = Duration::from_secs(60);
+    })
+    .await?;
+    let mut silent = Vec::new();
+    for _ in 0..12 {
+        let mut stream = TcpStream::connect(server.address).await?;
+        stream.write_all(b"\x16\x03\x01").await?;
+        silent.push(stream);
+    }
+    let (answer, time) = timed(async { server.client().await?.post(small("1")).await }).await?;
+    assert_eq!(answer.status, 200);
+    ensure!(
+        time < Duration::from_secs(4),
+        "there was no room for {time:?}"
+    );
+    Ok(())
+}
