@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::LookupIpStrategy;
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, Uri};
@@ -124,7 +125,10 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
         return Ok(vec![address]);
     }
     let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
-    builder.options_mut().cache_size = 0;
+    let options = builder.options_mut();
+    options.cache_size = 0;
+    // A name of /etc/hosts with an IPv4 address only must not wait for a name server to deny the other.
+    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
     let resolver = builder.build().map_err(|error| error.to_string())?;
     let addresses: Vec<IpAddr> = resolver
         .lookup_ip(host)
