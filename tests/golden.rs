@@ -4,6 +4,8 @@
 //!
 //! - `pod.yaml`: what a person would apply,
 //! - `profiles/`: profiles beside the built-in ones, if the case needs any,
+//! - `catalogue.txt`: names of catalogue profiles (`profiles/catalogue`), one a line, that are installed; a group
+//!   that is called as one of them has it installed anyway,
 //! - `defaults.yaml`: the administrator's defaults, if any,
 //! - `namespace.yaml`: the pod's namespace, if its labels or annotations matter,
 //! - `container-mode`: an empty file, where the cluster lacks native sidecars,
@@ -48,11 +50,34 @@ struct Case {
     folder: PathBuf,
     pod: Value,
     snapshot: Snapshot,
+    /// Files of the catalogue that are installed.
+    catalogue: Vec<PathBuf>,
     read: BTreeSet<PathBuf>,
 }
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// The profiles that are installed by choice.
+fn catalogue_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/catalogue")
+}
+
+/// All profiles that the project ships.
+fn shipped() -> Vec<Arc<Profile>> {
+    let mut profiles = Catalogue::built_in().unwrap();
+    let mut files = Vec::new();
+    walk(&catalogue_folder(), &mut files);
+    files.sort();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let source = file.display().to_string();
+        profiles.push(Arc::new(
+            Profile::parse(&source, &text).unwrap_or_else(|error| panic!("{error}")),
+        ));
+    }
+    profiles
 }
 
 fn folders(path: &Path) -> Vec<PathBuf> {
@@ -98,6 +123,29 @@ impl Case {
         } else {
             SidecarMode::Native
         };
+        let mut names: Vec<String> = existing("catalogue.txt")
+            .map(|path| fs::read_to_string(path).unwrap())
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        names.extend(name.split('/').next().map(str::to_owned));
+        names.dedup();
+        let group = names.len() - 1;
+        let catalogue: Vec<PathBuf> = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (index, catalogue_folder().join(format!("{name}.yaml"))))
+            .filter(|(index, path)| *index != group || path.exists())
+            .map(|(_, path)| path)
+            .collect();
+        for path in &catalogue {
+            let text = fs::read_to_string(path)
+                .unwrap_or_else(|error| panic!("{name}: {}: {error}", path.display()));
+            profiles.push(Arc::new(
+                Profile::parse("file", &text).unwrap_or_else(|error| panic!("{name}: {error}")),
+            ));
+        }
         if folder.join("profiles").is_dir() {
             let mut files: Vec<_> = fs::read_dir(folder.join("profiles"))
                 .unwrap()
@@ -112,14 +160,14 @@ impl Case {
                 read.insert(file);
             }
         }
-        let mut catalogue = Catalogue::new(profiles);
+        let mut all = Catalogue::new(profiles);
         if let Some(path) = defaults {
             let defaults =
                 Defaults::parse("defaults.yaml", &fs::read_to_string(path).unwrap()).unwrap();
-            catalogue = catalogue.with_defaults("defaults.yaml", &defaults).unwrap();
+            all = all.with_defaults("defaults.yaml", &defaults).unwrap();
         }
         let mut snapshot = Snapshot {
-            catalogue,
+            catalogue: all,
             sidecars,
             ..Snapshot::default()
         };
@@ -139,6 +187,7 @@ impl Case {
             folder,
             pod,
             snapshot,
+            catalogue,
             read,
         }
     }
@@ -188,6 +237,9 @@ impl Case {
             if path.exists() {
                 command.arg(flag).arg(path);
             }
+        }
+        for path in &self.catalogue {
+            command.arg("--profiles").arg(path);
         }
         if self.snapshot.sidecars == SidecarMode::Container {
             command.args(["--native-sidecars", "container"]);
@@ -442,7 +494,7 @@ async fn the_running_server_answers_every_case_as_the_library_does() {
 
 /// A parameter, or a value of its enumeration, that no golden sets is an option that nobody has looked at.
 #[test]
-fn every_parameter_of_every_built_in_profile_is_set_by_some_case() {
+fn every_parameter_of_every_shipped_profile_is_set_by_some_case() {
     let mut set: BTreeSet<(String, String, String)> = BTreeSet::new();
     for case in cases() {
         let annotations = strings(case.pod["metadata"].get("annotations"));
@@ -471,7 +523,7 @@ fn every_parameter_of_every_built_in_profile_is_set_by_some_case() {
         }
     }
     let mut missing = Vec::new();
-    for profile in Catalogue::built_in().unwrap() {
+    for profile in shipped() {
         for parameter in &profile.parameters {
             let values: BTreeSet<&str> = set
                 .iter()

@@ -9,13 +9,14 @@ use clap::{Args, ValueEnum};
 
 use crate::admission::Snapshot;
 use crate::inject::SidecarMode;
+use crate::manifest::Source;
 use crate::profile::{Catalogue, Defaults, Profile};
 
 /// Where profiles come from.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CatalogueOptions {
-    /// A profile file, or a folder of them; may be given several times. A profile replaces the built-in one
-    /// of the same name
+    /// A profile file, or a folder of them with the folders below it; may be given several times. A profile
+    /// replaces the built-in one of the same name
     #[arg(long = "profiles", value_name = "FILE|DIR")]
     pub profiles: Vec<PathBuf>,
 
@@ -51,9 +52,8 @@ impl CatalogueOptions {
     pub fn load(&self) -> anyhow::Result<Catalogue> {
         let mut profiles = Catalogue::built_in()?;
         let mut refused = Vec::new();
-        for path in profile_files(&self.profiles)? {
-            let text = read(&path, "--profiles")?;
-            let (good, bad) = Profile::parse_all(&path.display().to_string(), &text);
+        for source in profile_sources(&self.profiles)? {
+            let (good, bad) = Profile::parse_all(&source.name, &source.text);
             for profile in good.into_iter().map(Arc::new) {
                 let before = profiles
                     .iter()
@@ -95,37 +95,33 @@ fn read(path: &Path, flag: &str) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("{flag} {}: cannot be read", path.display()))
 }
 
-/// The profile files that these paths name: a file itself, or the YAML files directly in a folder, by name.
+/// The profile files that these paths name: a file itself, - for standard input, or all YAML and JSON files in a
+/// folder and the folders below it, by name.
 ///
 /// # Errors
-/// A path that does not exist or cannot be listed.
-pub fn profile_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let listing = fs::read_dir(path)
-            .with_context(|| format!("--profiles {}: cannot be listed", path.display()))?;
-        let mut found = Vec::new();
-        for entry in listing {
-            let entry = entry
-                .with_context(|| format!("--profiles {}: cannot be listed", path.display()))?
-                .path();
-            let yaml = entry.extension().is_some_and(|extension| {
-                extension == "yaml" || extension == "yml" || extension == "json"
-            });
-            // A mounted ConfigMap holds hidden folders beside its files.
-            let hidden = entry
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if yaml && !hidden && entry.is_file() {
-                found.push(entry);
-            }
-        }
-        found.sort();
-        files.extend(found);
-    }
-    Ok(files)
+/// Every path that cannot be read, and a folder without such a file.
+pub fn profile_sources(paths: &[PathBuf]) -> anyhow::Result<Vec<ProfileSource>> {
+    let sources = Source::read(paths, std::io::stdin().lock()).map_err(|errors| {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    })?;
+    sources
+        .into_iter()
+        .map(|source| {
+            let text = String::from_utf8(source.bytes)
+                .with_context(|| format!("{}: the text is not UTF-8", source.name))?;
+            Ok(ProfileSource {
+                name: source.name,
+                text,
+            })
+        })
+        .collect()
+}
+
+/// A file that holds profiles.
+pub struct ProfileSource {
+    /// Its path, or `stdin`.
+    pub name: String,
+    /// What it holds.
+    pub text: String,
 }

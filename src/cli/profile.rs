@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use super::options::{CatalogueOptions, profile_files};
+use super::options::{CatalogueOptions, profile_sources};
 use crate::profile::catalogue::hint;
 use crate::profile::{Profile, SettableBy};
 
@@ -136,11 +135,9 @@ fn describe(profile: &Profile, out: &mut dyn Write) -> anyhow::Result<()> {
 fn check(paths: &[PathBuf], out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let mut refused = 0_usize;
     let mut seen: Vec<(String, String)> = Vec::new();
-    for path in profile_files(paths)? {
-        let shown = path.display().to_string();
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("{shown}: cannot be read"))?;
-        let (good, bad) = Profile::parse_all(&shown, &text);
+    for source in profile_sources(paths)? {
+        let shown = source.name;
+        let (good, bad) = Profile::parse_all(&shown, &source.text);
         for profile in good {
             match seen.iter().find(|(name, _)| *name == profile.name) {
                 Some((_, other)) => {
