@@ -143,6 +143,7 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
     if problems.is_empty() {
         decide::check_keys(pod, &instances, &mut problems);
     }
+    decide::check_allowed(request.namespace, request.facts, &instances, &mut problems);
 
     let scope = request_scope(request);
     let status = Status::parse(pod.annotation(STATUS));
