@@ -25,7 +25,7 @@ mod write;
 
 use serde_json::{Value as Json, json};
 
-pub use decide::{INJECT, Instance, Namespace, Origin, STATUS, Skip};
+pub use decide::{INJECT, Instance, Namespace, Namespaces, Origin, STATUS, Skip};
 pub use parameters::{Resolved, Source};
 pub use patch::Patch;
 pub use pod::Pod;

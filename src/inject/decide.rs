@@ -16,6 +16,7 @@
 //! | no `inject` | no `inject`, no `match` fits | skip `NotAsked` |
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::pod::{Pod, Text};
 use super::problem::{Code, MAX_TOLD, Problem, shown, shown_key};
@@ -35,6 +36,9 @@ pub const INJECTION_LABEL: &str = "outrigger.dev/injection";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Instances that one pod may have: a bound against absurd input, far above any use.
 const MAX_INSTANCES: usize = 32;
+
+/// What is known of all namespaces, by name. A copy shares what it knows of each.
+pub type Namespaces = BTreeMap<Arc<str>, Arc<Namespace>>;
 
 /// What is known of a pod's namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
