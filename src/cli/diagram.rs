@@ -37,15 +37,10 @@ fn chart(title: &str, pod: &Value, claims: &BTreeSet<&str>) -> String {
     let volumes = volumes(&pod["spec"], &status, &containers, claims);
 
     let mut lines = vec!["flowchart TB".to_owned()];
-    let ports: Vec<_> = containers.iter().filter_map(Container::ports).collect();
-    if !ports.is_empty() {
-        lines.push("  client((\"client\"))".to_owned());
-    }
     lines.push(format!("  subgraph pod[\"{}\"]", label(title)));
     lines.extend(containers.iter().map(|each| format!("    {}", each.node())));
     lines.extend(volumes.iter().map(|each| format!("    {}", each.node())));
     lines.push("  end".to_owned());
-    lines.extend(ports);
     lines.extend(start_order(&containers));
     for container in &containers {
         lines.extend(volumes.iter().flat_map(|each| each.mounts(container)));
@@ -107,20 +102,17 @@ impl Container<'_> {
     fn node(&self) -> String {
         let (id, name) = (&self.id, label(text(self.object, "name")));
         match self.role {
+            // Gone by the time that the pod gets requests, so its ports are not worth a line.
             Role::Init => format!("{id}[\"{name}<br/>init container\"]"),
-            Role::Sidecar => format!("{id}([\"{name}<br/>sidecar\"])"),
-            Role::Application => format!("{id}[\"{name}\"]"),
+            Role::Sidecar => format!("{id}([\"{name}<br/>sidecar{}\"])", self.ports()),
+            Role::Application => format!("{id}[\"{name}{}\"]", self.ports()),
         }
     }
 
-    /// The arrow of a client. One for all ports: four arrows side by side are harder to read.
-    fn ports(&self) -> Option<String> {
-        // An init container is gone by the time that the pod gets requests.
-        if self.role == Role::Init {
-            return None;
-        }
-        let ports: Vec<_> = list(self.object, "ports").iter().map(port).collect();
-        (!ports.is_empty()).then(|| arrow("client", "==>", &ports, &self.id))
+    /// Ports as lines of the node. No arrow leads to them: a declared port may be one of the pod's loopback.
+    fn ports(&self) -> String {
+        let ports = list(self.object, "ports").iter();
+        ports.map(|each| format!("<br/>{}", port(each))).collect()
     }
 
     /// What is mounted from a volume, read-only or not: the path in the container.
@@ -159,9 +151,9 @@ struct Mount {
     path: String,
 }
 
-/// `8443 https`, `53/UDP dns`, `8080, hostPort 80`.
+/// `port 8443 https`, `port 53/UDP dns`, `port 8080, hostPort 80`.
 fn port(port: &Value) -> String {
-    let mut shown = port["containerPort"].to_string();
+    let mut shown = format!("port {}", port["containerPort"]);
     let protocol = text(port, "protocol");
     if !matches!(protocol, "" | "TCP") {
         shown = format!("{shown}/{protocol}");
@@ -447,9 +439,8 @@ mod tests {
         assert_eq!(
             drawn(&pod),
             r#"flowchart TB
-  client(("client"))
   subgraph pod["Pod shop/web"]
-    init1(["tls<br/>sidecar"])
+    init1(["tls<br/>sidecar<br/>port 8443 https"])
     init2["prepare<br/>init container"]
     app1["web"]
     app2["late"]
@@ -458,7 +449,6 @@ mod tests {
     volume2[("web-files<br/>downwardAPI")]
     volume3[("run<br/>emptyDir, Memory")]
   end
-  client ==>|"8443 https"| init1
   init1 --> init2 --> app1 & app2
   volume1 -.->|"/etc/tls"| init1
   app1 -.->|"/run"| volume3
@@ -569,8 +559,12 @@ mod tests {
             {"containerPort": 53, "protocol": "UDP", "name": "dns", "hostPort": 5353},
         ]);
         assert_eq!(
-            lines(json!({"containers": [{"name": "a", "ports": ports}]})).last(),
-            Some(&"client ==>|\"8080<br/>53/UDP dns, hostPort 5353\"| app1".to_owned())
+            lines(json!({"containers": [{"name": "a", "ports": ports}]})),
+            [
+                "subgraph pod[\"Pod shop/web\"]",
+                "app1[\"a<br/>port 8080<br/>port 53/UDP dns, hostPort 5353\"]",
+                "end"
+            ]
         );
     }
 

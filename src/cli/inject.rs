@@ -59,8 +59,8 @@ enum Output {
     /// What changes, as a unified diff
     Diff,
     /// A picture of every workload as it would run: Mermaid flowcharts in Markdown code blocks, for a .md
-    /// file or a comment on GitHub or GitLab. What Outrigger added is blue. Thin arrows are the order of the
-    /// start, thick ones the ports that containers declare, dotted ones volumes, away from a container that
+    /// file or a comment on GitHub or GitLab. What Outrigger added is blue, and containers name the ports that
+    /// they declare. Full arrows are the order of the start, dotted ones volumes, away from a container that
     /// can write and towards one that can only read
     Diagram,
 }
