@@ -561,7 +561,6 @@ mod tests {
         assert_eq!(
             lines(json!({"containers": [{"name": "a", "ports": ports}]})),
             [
-                "subgraph pod[\"Pod shop/web\"]",
                 "app1[\"a<br/>port 8080<br/>port 53/UDP dns, hostPort 5353\"]",
                 "end"
             ]
