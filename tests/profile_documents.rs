@@ -970,6 +970,11 @@ fn power_over_the_node_needs_namespaces() {
 fn declarations_of_parameters_are_checked() {
     table(&[
         (
+            "parameters: {a: {type: string, patternMessage: words, description: d}}",
+            "spec.parameters.a.patternMessage",
+            "no pattern",
+        ),
+        (
             "parameters: {a-b: {type: string, description: d}}",
             "spec.parameters.a-b",
             "camelCase",

@@ -80,6 +80,9 @@ pub struct ScalarSpec {
     /// A regular expression that the whole string must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
+    /// What the pattern asks for, in words: `a size in MiB, as in 64Mi`. Told instead of the pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern_message: Option<String>,
     /// The fewest characters; 1 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_length: Option<u64>,
