@@ -4,6 +4,8 @@
 //! answer is written by hand, around a patch that is already JSON text, because the patch travels as base64
 //! of exactly these bytes.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -11,7 +13,7 @@ use serde_json::Value as Json;
 
 use crate::inject::patch::{array, object, quote};
 use crate::inject::pod::{Pod, Text};
-use crate::inject::{self, Namespace, SidecarMode, Verdict, problem};
+use crate::inject::{self, Namespaces, SidecarMode, Verdict, problem};
 use crate::profile::Catalogue;
 
 /// The longest warning that the API server passes on without cutting it.
@@ -58,12 +60,12 @@ pub struct ReviewError {
 }
 
 /// What answers depend on besides the review.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The profiles.
     pub catalogue: Catalogue,
     /// What is known of namespaces, by name.
-    pub namespaces: std::collections::BTreeMap<String, Namespace>,
+    pub namespaces: Namespaces,
     /// How sidecars run in this cluster.
     pub sidecars: SidecarMode,
 }
@@ -159,7 +161,7 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
             dry_run: request.dry_run.unwrap_or(false),
             pod,
             object: &object,
-            facts: snapshot.namespaces.get(namespace),
+            facts: snapshot.namespaces.get(namespace).map(Arc::as_ref),
             sidecars: snapshot.sidecars,
         },
         &snapshot.catalogue,

@@ -25,7 +25,7 @@ mod write;
 
 use serde_json::{Value as Json, json};
 
-pub use decide::{INJECT, Instance, Namespace, Origin, STATUS, Skip};
+pub use decide::{INJECT, Instance, Namespace, Namespaces, Origin, STATUS, Skip};
 pub use parameters::{Resolved, Source};
 pub use patch::Patch;
 pub use pod::Pod;
@@ -143,6 +143,7 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
     if problems.is_empty() {
         decide::check_keys(pod, &instances, &mut problems);
     }
+    decide::check_allowed(request.namespace, request.facts, &instances, &mut problems);
 
     let scope = request_scope(request);
     let status = Status::parse(pod.annotation(STATUS));

@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod certificate;
 pub mod cli;
+pub mod cluster;
 pub mod inject;
 pub mod manifest;
 pub mod profile;

@@ -12,7 +12,10 @@ pub mod catalogue;
 pub mod compile;
 pub mod document;
 pub mod expression;
+pub mod file;
+mod nginx;
 pub mod parameter;
+pub mod privilege;
 pub mod strict;
 pub mod template;
 

@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         with_the_webhook_down_only_pods_that_ask_are_refused,
         the_chart_installs_upgrades_and_uninstalls,
         a_quota_that_wants_limits_accepts_the_result,
+        pods_of_a_labelled_namespace_get_its_defaults,
+        a_profile_bound_to_namespaces_is_refused_in_others,
         every_review_is_counted,
     ]);
     api_server::webhook::stop_shared();
@@ -589,7 +591,7 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
     let left = plane
         .kubectl(&[
             "get",
-            "mutatingwebhookconfigurations",
+            "mutatingwebhookconfigurations,clusterroles,clusterrolebindings",
             "-l",
             "app.kubernetes.io/instance=one",
             "-o",
@@ -622,6 +624,88 @@ async fn a_quota_that_wants_limits_accepts_the_result() -> Result {
         LIMIT,
         async || create(webhook.plane(), &namespace, &asking).await.map(drop),
     )
+    .await
+}
+
+/// Defaults of the namespace, a parameter of the pod's own, and a pod that opts out, as the watch sees them.
+async fn pods_of_a_labelled_namespace_get_its_defaults() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook
+        .namespace("defaults", &[("outrigger.dev/injection", "enabled")])
+        .await?;
+    webhook
+        .plane()
+        .kubectl(&[
+            "annotate",
+            "namespace",
+            &namespace,
+            "outrigger.dev/inject=envoy-tls",
+            "envoy-tls.outrigger.dev/secret=web-tls",
+            "envoy-tls.outrigger.dev/listen-port=7443",
+        ])?
+        .ok()?;
+    wait_until_async("the namespace's defaults to be known", LIMIT, async || {
+        let preview = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let pods: Api<Pod> = Api::namespaced(webhook.plane().client().await?, &namespace);
+        let asked = serde_json::from_value(pod("known", &[]))?;
+        let stored = serde_json::to_value(pods.create(&preview, &asked).await?)?;
+        ensure!(names(&stored, "initContainers") == ["envoy-tls"]);
+        Ok(())
+    })
+    .await?;
+    let stored = create(webhook.plane(), &namespace, &pod("plain", &[])).await?;
+    ensure!(
+        stored["spec"]["initContainers"][0]["ports"]
+            .to_string()
+            .contains("7443"),
+        "{stored:#}"
+    );
+    let own = [("envoy-tls.outrigger.dev/listen-port", "9443")];
+    let stored = create(webhook.plane(), &namespace, &pod("own", &own)).await?;
+    ensure!(
+        stored["spec"]["initContainers"][0]["ports"]
+            .to_string()
+            .contains("9443"),
+        "{stored:#}"
+    );
+    let out = [("outrigger.dev/inject", "none")];
+    let stored = create(webhook.plane(), &namespace, &pod("out", &out)).await?;
+    ensure!(names(&stored, "initContainers").is_empty(), "{stored:#}");
+    Ok(())
+}
+
+/// Two people must agree: the administrator who installs a profile with power over the node, and the one who
+/// labels the namespace. The pod's author alone gets a refusal that says so.
+async fn a_profile_bound_to_namespaces_is_refused_in_others() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("bound", &[]).await?;
+    let asks = [("outrigger.dev/inject", "kernel-setting")];
+    let refused = create(webhook.plane(), &namespace, &pod("search", &asks)).await;
+    let error = format!("{:#}", refused.err().context("the pod was taken")?);
+    ensure!(
+        error.contains(
+            "the profile \"kernel-setting\" is only for namespaces with the labels \
+             outrigger.dev/allow-kernel-setting=true, which an administrator sets"
+        ),
+        "{error}"
+    );
+    webhook
+        .plane()
+        .kubectl(&[
+            "label",
+            "namespace",
+            &namespace,
+            "outrigger.dev/allow-kernel-setting=true",
+        ])?
+        .ok()?;
+    wait_until_async("the label to be known", LIMIT, async || {
+        create(webhook.plane(), &namespace, &pod("search", &asks))
+            .await
+            .map(drop)
+    })
     .await
 }
 

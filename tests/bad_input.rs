@@ -932,7 +932,9 @@ fn a_namespace_cannot_set_what_is_the_administrators() {
     facts
         .annotations
         .insert("t.outrigger.dev/teem".to_owned(), "red".to_owned());
-    snapshot.namespaces.insert("shop".to_owned(), facts);
+    snapshot
+        .namespaces
+        .insert("shop".into(), std::sync::Arc::new(facts));
     let message = ask_of(
         &snapshot,
         &ready(&[], json!({"containers": [{"name": "web"}]})),

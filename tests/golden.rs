@@ -180,7 +180,7 @@ impl Case {
             };
             snapshot
                 .namespaces
-                .insert(metadata["name"].as_str().unwrap().to_owned(), facts);
+                .insert(metadata["name"].as_str().unwrap().into(), Arc::new(facts));
         }
         Self {
             name,

@@ -788,17 +788,17 @@ fn files_are_checked() {
         (
             "files: {x.conf: {a: 1}}",
             "spec.files.x.conf",
-            "expected text, or a tree",
+            "expected text, a tree",
         ),
         (
             "files: {x.json: 1}",
             "spec.files.x.json",
-            "expected text, or a tree",
+            "expected text, a tree",
         ),
         (
             "files: {x.json: null}",
             "spec.files.x.json",
-            "expected text, or a tree",
+            "expected text, a tree",
         ),
         (
             "files: {../x.json: {}}",
@@ -827,6 +827,143 @@ fn files_are_checked() {
             "at most 60",
         ),
     ]);
+}
+
+#[test]
+fn files_with_a_format_are_checked() {
+    table(&[
+        (
+            "files: {x.conf: {format: Toml, content: []}}",
+            "spec.files.x.conf.format",
+            "expected Text, JSON or NGINX",
+        ),
+        (
+            "files: {x.conf: {format: NGINX, content: [], mode: 1}}",
+            "spec.files.x.conf.mode",
+            "unknown field",
+        ),
+        (
+            "files: {x.conf: {format: NGINX, content: {user: nginx}}}",
+            "spec.files.x.conf.content",
+            "expected a list of directives",
+        ),
+        (
+            "files: {x.conf: {format: NGINX, content: [{user: nginx, pid: p}]}}",
+            "spec.files.x.conf.content[0]",
+            "one key",
+        ),
+        (
+            "files: {x.conf: {format: NGINX, content: [{http: [{server: {listen: 1}}]}]}}",
+            "spec.files.x.conf.content[0].http[0].server.listen",
+            "expected a word",
+        ),
+        (
+            "files: {x.conf: {format: Text, content: 'a ${instance}'}}",
+            "spec.files.x.conf.content",
+            "taken as it is",
+        ),
+        (
+            "files: {x.conf: {format: Text, content: [a]}}",
+            "spec.files.x.conf.content",
+            "expected text",
+        ),
+        (
+            "files: {x.json: {format: JSON, content: 1}}",
+            "spec.files.x.json.content",
+            "expected a tree",
+        ),
+        (
+            "files: {x.conf: {format: Text, content: a, includeWhen: [params.a]}}",
+            "spec.files.x.conf.includeWhen[0]",
+            "no parameter",
+        ),
+    ]);
+    // In a file called so, a tree of other keys is a tree.
+    good("files: {x.json: {format: NGINX}, y.json: {content: 1}}");
+    good("files: {x.txt: {format: JSON, content: [1]}}");
+}
+
+#[test]
+fn power_over_the_node_needs_namespaces() {
+    let container =
+        |field: &str| format!("initContainers: [{{name: c, image: i, resources: {{}}, {field}}}]");
+    let rows = [
+        (
+            "securityContext: {privileged: true}",
+            "securityContext.privileged",
+        ),
+        (
+            "securityContext: {privileged: '${1 == 1}'}",
+            "securityContext.privileged",
+        ),
+        (
+            "securityContext: {capabilities: {add: [CHOWN, SYS_ADMIN]}}",
+            "securityContext.capabilities.add[1]",
+        ),
+        (
+            "securityContext: {seccompProfile: {type: Unconfined}}",
+            "securityContext.seccompProfile.type",
+        ),
+        (
+            "securityContext: {appArmorProfile: {type: Unconfined}}",
+            "securityContext.appArmorProfile.type",
+        ),
+        (
+            "securityContext: {procMount: Unmasked}",
+            "securityContext.procMount",
+        ),
+        (
+            "securityContext: {seLinuxOptions: {type: spc_t}}",
+            "securityContext.seLinuxOptions",
+        ),
+        (
+            "securityContext: {windowsOptions: {hostProcess: true}}",
+            "securityContext.windowsOptions.hostProcess",
+        ),
+        (
+            "ports: [{containerPort: 80, hostPort: 80}]",
+            "ports[0].hostPort",
+        ),
+    ];
+    let mut failures = Vec::new();
+    for (field, path) in rows {
+        let spec = container(field);
+        let path = format!("spec.initContainers[0].{path}");
+        expect(
+            &spec,
+            parse(&spec),
+            &path,
+            "spec.allow.namespaceSelector",
+            &mut failures,
+        );
+        let allowed = format!("allow: {{namespaceSelector: {{matchLabels: {{a: b}}}}}}\n{spec}");
+        if let Err(error) = parse(&allowed) {
+            failures.push(error.to_string());
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    table(&[
+        (
+            "volumes: [{name: v, hostPath: {path: /}}]",
+            "spec.volumes[0].hostPath",
+            "spec.allow.namespaceSelector",
+        ),
+        (
+            "allow: {namespaceSelector: {}}",
+            "spec.allow.namespaceSelector",
+            "selects every namespace",
+        ),
+        ("allow: {}", "spec.allow", "missing field"),
+        (
+            "allow: {podSelector: {}, namespaceSelector: {}}",
+            "spec.allow.podSelector",
+            "unknown field",
+        ),
+    ]);
+    // What the baseline lets through needs none.
+    good(&container(
+        "securityContext: {runAsUser: 0, capabilities: {add: [CHOWN, FOWNER]}, privileged: false}",
+    ));
 }
 
 #[test]

@@ -1372,7 +1372,7 @@ fn built_in(namespace: Option<Namespace>, sidecars: SidecarMode) -> Snapshot {
         catalogue: Catalogue::new(Catalogue::built_in().unwrap()),
         namespaces: namespace
             .into_iter()
-            .map(|facts| ("shop".to_owned(), facts))
+            .map(|facts| ("shop".into(), Arc::new(facts)))
             .collect(),
         sidecars,
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -88,7 +89,8 @@ impl Input {
         let named = read_streams(&self.namespace_manifest)?;
         for namespace in named.iter().chain(&streams).flat_map(Stream::namespaces) {
             let facts = namespace_facts(namespace.name, &namespace.object["metadata"])?;
-            snapshot.namespaces.insert(namespace.name.to_owned(), facts);
+            let facts = Arc::new(facts);
+            snapshot.namespaces.insert(namespace.name.into(), facts);
         }
         Ok(Manifests {
             streams,
@@ -149,7 +151,11 @@ impl Manifests {
                 dry_run: false,
                 pod: &pod,
                 object: &object,
-                facts: self.snapshot.namespaces.get(workload.namespace),
+                facts: self
+                    .snapshot
+                    .namespaces
+                    .get(workload.namespace)
+                    .map(Arc::as_ref),
                 sidecars: self.snapshot.sidecars,
             },
             &self.snapshot.catalogue,

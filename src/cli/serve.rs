@@ -4,17 +4,25 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 use super::options::{CatalogueOptions, NativeSidecars};
-use crate::admission;
+use crate::admission::{self, Snapshot};
 use crate::certificate::{CertificatePair, Subject};
+use crate::cluster;
 use crate::server::{CertificateSource, Server, ServerConfig};
+
+/// How long to wait for the first list of namespaces before serving without it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Run the webhook
 #[derive(Debug, Args)]
@@ -38,6 +46,10 @@ pub struct ServeCommand {
     /// A name in that certificate, besides localhost; may be given several times
     #[arg(long, value_name = "NAME", requires = "self_signed", conflicts_with_all = ["tls_cert", "tls_key"])]
     dns_name: Vec<String>,
+    /// The cluster whose namespaces count. Default: that of the pod it runs in, if its account's token is
+    /// mounted
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     /// How sidecars run in the cluster
     #[arg(long, value_enum, default_value_t)]
     native_sidecars: NativeSidecars,
@@ -89,8 +101,10 @@ impl ServeCommand {
             let mut interrupt =
                 signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
             let profiles = snapshot.catalogue.iter().count();
+            let live = Arc::new(ArcSwap::from_pointee(snapshot));
+            let _following = self.follow_cluster(&live).await?;
             let server = Server::bind(config, move |body: &[u8]| {
-                admission::review(body, &snapshot)
+                admission::review(body, &live.load())
             })
             .await?;
             let (listen, operations) = server.addresses()?;
@@ -116,6 +130,33 @@ impl ServeCommand {
             }
             Ok(ExitCode::SUCCESS)
         })
+    }
+
+    /// Keeps what is known of the cluster up to date, and waits for the first of it, though not for long: most
+    /// pods need none of it.
+    async fn follow_cluster(
+        &self,
+        live: &Arc<ArcSwap<Snapshot>>,
+    ) -> anyhow::Result<Option<JoinSet<()>>> {
+        let Some(client) = cluster::connect(self.kubeconfig.as_deref()).await? else {
+            tracing::info!(target: "cluster", "there is no cluster: nothing is known of namespaces");
+            return Ok(None);
+        };
+        let (tell, mut told) = watch::channel(false);
+        let live = Arc::clone(live);
+        let mut following = JoinSet::new();
+        following.spawn(cluster::namespaces::watch(client, move |namespaces| {
+            live.rcu(|old| Snapshot {
+                namespaces: namespaces.clone(),
+                ..Snapshot::clone(old)
+            });
+            tell.send_replace(true);
+        }));
+        let first = told.wait_for(|known| *known);
+        if tokio::time::timeout(PATIENCE, first).await.is_err() {
+            tracing::warn!(target: "cluster", "serving without knowing the namespaces yet");
+        }
+        Ok(Some(following))
     }
 
     fn certificate(&self) -> anyhow::Result<CertificateSource> {

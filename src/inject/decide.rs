@@ -16,13 +16,13 @@
 //! | no `inject` | no `inject`, no `match` fits | skip `NotAsked` |
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::pod::{Pod, Text};
 use super::problem::{Code, MAX_TOLD, Problem, shown, shown_key};
 use crate::profile::catalogue::{Entry, hint};
 use crate::profile::compile::FILES;
-use crate::profile::document::{LabelSelector, Operator, Requirement};
-use crate::profile::{Catalogue, parameter};
+use crate::profile::{Catalogue, Profile, parameter};
 
 /// Our domain, the prefix of every annotation and label.
 pub const DOMAIN: &str = "outrigger.dev";
@@ -36,6 +36,9 @@ pub const INJECTION_LABEL: &str = "outrigger.dev/injection";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Instances that one pod may have: a bound against absurd input, far above any use.
 const MAX_INSTANCES: usize = 32;
+
+/// What is known of all namespaces, by name. A copy shares what it knows of each.
+pub type Namespaces = BTreeMap<Arc<str>, Arc<Namespace>>;
 
 /// What is known of a pod's namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -281,7 +284,7 @@ fn parse_list<'a>(
 }
 
 /// Whether a profile's `match` fits. A profile without one, or with an empty one, fits nothing: it must be
-/// asked for.
+/// asked for. Nor does one that is not allowed in the namespace: nobody there asked, so nobody is refused.
 fn matches(entry: &Entry, pod: &Pod<'_>, namespace: &Namespace) -> bool {
     let Some(selector) = &entry.profile.selector else {
         return false;
@@ -291,14 +294,15 @@ fn matches(entry: &Entry, pod: &Pod<'_>, namespace: &Namespace) -> bool {
     }
     let pod_label = |key: &str| find(pod.labels(), key);
     let namespace_label = |key: &str| namespace.labels.get(key).map(String::as_str);
-    selector
-        .pod_selector
-        .as_ref()
-        .is_none_or(|selector| selects(selector, pod_label))
+    is_allowed(&entry.profile, namespace)
+        && selector
+            .pod_selector
+            .as_ref()
+            .is_none_or(|selector| selector.selects(pod_label))
         && selector
             .namespace_selector
             .as_ref()
-            .is_none_or(|selector| selects(selector, namespace_label))
+            .is_none_or(|selector| selector.selects(namespace_label))
 }
 
 fn find<'p>(pairs: &'p [(Text<'_>, Text<'_>)], key: &str) -> Option<&'p str> {
@@ -308,27 +312,45 @@ fn find<'p>(pairs: &'p [(Text<'_>, Text<'_>)], key: &str) -> Option<&'p str> {
         .map(|(_, value)| &**value)
 }
 
-fn selects<'l>(selector: &LabelSelector, label: impl Fn(&str) -> Option<&'l str>) -> bool {
-    selector
-        .match_labels
-        .iter()
-        .all(|(key, value)| label(key) == Some(value.as_str()))
-        && selector.match_expressions.iter().all(
-            |Requirement {
-                 key,
-                 operator,
-                 values,
-             }| {
-                let value = label(key);
-                let listed = value.is_some_and(|value| values.iter().any(|known| known == value));
-                match operator {
-                    Operator::In => listed,
-                    Operator::NotIn => !listed,
-                    Operator::Exists => value.is_some(),
-                    Operator::DoesNotExist => value.is_none(),
-                }
-            },
-        )
+/// Reports instances whose profile may not be used in this namespace.
+pub fn check_allowed(
+    namespace: &str,
+    facts: Option<&Namespace>,
+    instances: &[Instance<'_>],
+    problems: &mut Vec<Problem>,
+) {
+    for instance in instances {
+        let profile = &instance.entry.profile;
+        let Some(allow) = profile.allow.as_ref() else {
+            continue;
+        };
+        let selector = &allow.namespace_selector;
+        let reason = match facts {
+            Some(facts) if is_allowed(profile, facts) => continue,
+            Some(_) => format!("{namespace:?} is not one of them"),
+            None => format!("nothing is known here of the labels of {namespace:?}"),
+        };
+        let subject = match instance.origin {
+            Origin::Namespace => "the namespace's outrigger.dev/inject",
+            Origin::Pod | Origin::Match => INJECT,
+        };
+        problems.push(Problem::new(
+            Code::NotAllowed,
+            subject,
+            format!(
+                "the profile {:?} is only for namespaces with the labels {selector}, which an administrator sets; {reason}",
+                profile.name
+            ),
+        ));
+    }
+}
+
+fn is_allowed(profile: &Profile, namespace: &Namespace) -> bool {
+    profile.allow.as_ref().is_none_or(|allow| {
+        allow
+            .namespace_selector
+            .selects(|key| namespace.labels.get(key).map(String::as_str))
+    })
 }
 
 /// The instance and the parameter that a key such as `envoy-tls.outrigger.dev/upstream-port` names.

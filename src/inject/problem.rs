@@ -7,6 +7,7 @@ use std::fmt;
 /// | code | who mends it |
 /// |---|---|
 /// | `InvalidList`, `UnknownProfile`, `UnknownKey`, `UnknownParameter`, `InvalidValue`, `NotSettable`, `MissingParameter`, `Rule` | the pod's author, in an annotation |
+/// | `NotAllowed` | the admin, in the namespace's labels |
 /// | `Collision`, `Unsupported`, `InvalidResult` | the pod's author, in the pod's spec |
 /// | `ProfileFault` | the admin, in the profile |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +18,8 @@ pub enum Code {
     UnknownProfile,
     /// An annotation below our domain that means nothing.
     UnknownKey,
+    /// A profile that is not for this namespace.
+    NotAllowed,
     /// A parameter that the profile does not declare.
     UnknownParameter,
     /// A value outside of its grammar.
@@ -44,6 +47,7 @@ impl Code {
             Self::InvalidList => "InvalidList",
             Self::UnknownProfile => "UnknownProfile",
             Self::UnknownKey => "UnknownKey",
+            Self::NotAllowed => "NotAllowed",
             Self::UnknownParameter => "UnknownParameter",
             Self::InvalidValue => "InvalidValue",
             Self::NotSettable => "NotSettable",

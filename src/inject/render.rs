@@ -13,6 +13,7 @@ use super::problem::{Code, Problem};
 use crate::profile::Profile;
 use crate::profile::compile::{Rule, Share, Variable};
 use crate::profile::expression::{RequestScope, Scope, json_to_cel};
+use crate::profile::privilege;
 use crate::profile::template::{RenderError, Template};
 
 /// Where an init container stands among the others.
@@ -241,16 +242,13 @@ fn body(profile: &Profile, scope: &Scope<'_>) -> Result<Rendered, Fault> {
     }
     rendered.containers = typed_list::<Container>(&body.containers, scope, "spec.containers")?;
     rendered.volumes = typed_list::<Volume>(&body.volumes, scope, "spec.volumes")?;
-    for (name, template) in &body.files {
-        let content = match template.render(scope, &format!("spec.files.{name}"))? {
-            None => continue,
-            Some(Json::String(text)) => text,
-            Some(tree) => tree.to_string(),
+    for file in &body.files {
+        let Some(content) = file.render(scope)? else {
+            continue;
         };
-        let key = format!("files.outrigger.dev/{}.{name}", scope.instance);
         rendered.files.push(File {
-            name: name.clone(),
-            key,
+            name: file.name.clone(),
+            key: format!("files.outrigger.dev/{}.{}", scope.instance, file.name),
             content,
         });
     }
@@ -283,7 +281,35 @@ fn body(profile: &Profile, scope: &Scope<'_>) -> Result<Rendered, Fault> {
         Some(value) => Some(decode(&value, path)?),
         None => None,
     };
+    if profile.allow.is_none() {
+        check_privileges(&rendered)?;
+    }
     Ok(rendered)
+}
+
+/// What an expression gave may be what could not be seen when the profile was loaded.
+fn check_privileges(rendered: &Rendered) -> Result<(), Fault> {
+    let init = rendered.init_containers.iter().enumerate();
+    let found = init
+        .map(|(index, container)| (&container.json, format!("spec.initContainers[{index}]")))
+        .chain(at("spec.containers", &rendered.containers))
+        .flat_map(|(container, path)| privilege::of_container(container, &path))
+        .chain(
+            at("spec.volumes", &rendered.volumes)
+                .filter_map(|(volume, path)| privilege::of_volume(volume, &path)),
+        )
+        .next();
+    match found {
+        None => Ok(()),
+        Some(problem) => Err(Fault(problem.to_string())),
+    }
+}
+
+fn at<'j>(path: &str, items: &'j [Json]) -> impl Iterator<Item = (&'j Json, String)> {
+    items
+        .iter()
+        .enumerate()
+        .map(move |(index, item)| (item, format!("{path}[{index}]")))
 }
 
 fn list(template: &Template, scope: &Scope<'_>, path: &str) -> Result<Vec<(Json, String)>, Fault> {

@@ -23,10 +23,10 @@ const BUILT_IN: [&str; 6] = [
     include_str!("../../profiles/wait-for.yaml"),
 ];
 
-/// Profiles by name. Immutable: a change is a new catalogue.
+/// Profiles by name. Immutable: a change is a new catalogue. A copy is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
-    entries: BTreeMap<String, Entry>,
+    entries: Arc<BTreeMap<String, Entry>>,
 }
 
 /// A profile and what the admin set for it.
@@ -107,7 +107,9 @@ impl Catalogue {
                 (profile.name.clone(), Entry { profile, defaults })
             })
             .collect();
-        Self { entries }
+        Self {
+            entries: Arc::new(entries),
+        }
     }
 
     /// Compiles the built-in profiles.
@@ -134,7 +136,7 @@ impl Catalogue {
         let mut problems = Vec::new();
         for (name, values) in &defaults.profile_defaults {
             let path = format!("profileDefaults.{name}");
-            let Some(entry) = self.entries.get_mut(name) else {
+            let Some(entry) = Arc::make_mut(&mut self.entries).get_mut(name) else {
                 let hint = hint(name, self.names());
                 problems.push(ProfileProblem::new(
                     path,

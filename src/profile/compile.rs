@@ -8,13 +8,14 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use super::document::{
-    Document, HostNetwork, Match, ProfileError, ProfileProblem, Spec, Validation, Warning,
+    Allow, Document, HostNetwork, Match, ProfileError, ProfileProblem, Spec, Validation, Warning,
 };
 use super::expression::{Expression, Names, Reads};
 use super::parameter::{self, Parameter, Value};
 use crate::yaml;
-use check::check_body;
+use check::{check_body, check_privileges};
 
+use super::file::FileTemplate;
 use super::template::{Compiler, Place, Template};
 
 /// A profile that is known to be good.
@@ -39,6 +40,8 @@ pub struct Profile {
     pub names: Names,
     /// Which pods get it without asking.
     pub selector: Option<Match>,
+    /// In which namespaces it may be used.
+    pub allow: Option<Allow>,
     /// Whether it may open ports on the host's network.
     pub host_network: HostNetwork,
     /// What its expressions read of the request.
@@ -57,7 +60,7 @@ pub struct Body {
     pub init_containers: Template,
     pub containers: Template,
     pub volumes: Template,
-    pub files: Vec<(String, Template)>,
+    pub files: Vec<FileTemplate>,
     pub shares: Template,
     pub application_containers: Template,
     pub env: Template,
@@ -272,7 +275,7 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
         files: spec
             .files
             .iter()
-            .map(|(name, tree)| (name.clone(), file(name, tree, &mut compiler)))
+            .map(|(name, tree)| FileTemplate::compile(name, tree, &mut compiler))
             .collect(),
         shares: plain(&mut compiler, &spec.shares, "spec.shares"),
         application_containers: plain(
@@ -307,6 +310,7 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
     reads.merge(compiler.reads);
     problems.append(&mut compiler.problems);
     check_body(&body, &mut problems);
+    check_privileges(&body, spec.allow.as_ref(), &mut problems);
 
     if !problems.is_empty() {
         return Err(problems);
@@ -321,6 +325,7 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
         parameters,
         names,
         selector: spec.r#match,
+        allow: spec.allow,
         host_network: spec.host_network,
         reads,
         body,
@@ -434,45 +439,6 @@ fn warnings(rules: &[Warning], compiler: &mut Compiler<'_>) -> Vec<Rule> {
         }));
     }
     compiled
-}
-
-fn file(name: &str, tree: &Json, compiler: &mut Compiler<'_>) -> Template {
-    let path = format!("spec.files.{name}");
-    let fits = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.ends_with(|last: char| last.is_ascii_alphanumeric());
-    if !fits || name.len() > 60 {
-        compiler.problems.push(ProfileProblem::new(
-            path.clone(),
-            "expected a file name of at most 60 letters, digits, '-', '_' and '.' that begins and ends with a letter or digit: it becomes part of an annotation key",
-        ));
-    }
-    match tree {
-        Json::String(text) if text.contains("${") => {
-            compiler.problems.push(ProfileProblem::new(
-                path,
-                "a file given as text is taken as it is; only a tree may hold ${…}, because it is serialised and never pasted",
-            ));
-            Template::nothing()
-        }
-        Json::String(text) => Template::Literal(Json::String(text.clone())),
-        Json::Array(_) | Json::Object(_)
-            if [".json", ".yaml", ".yml"]
-                .iter()
-                .any(|suffix| name.ends_with(suffix)) =>
-        {
-            compiler.template(tree, &path, Place::Plain)
-        }
-        _ => {
-            compiler.problems.push(ProfileProblem::new(
-                path,
-                "expected text, or a tree in a file that ends in .json, .yaml or .yml",
-            ));
-            Template::nothing()
-        }
-    }
 }
 
 impl Profile {

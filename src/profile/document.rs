@@ -52,6 +52,9 @@ pub struct Spec {
     /// Which pods get the profile without asking, in opted-in namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#match: Option<Match>,
+    /// Which namespaces' pods may have it at all; those of every namespace if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Allow>,
     /// Whether pods on the host's network may have it, although its ports become the node's.
     #[serde(default)]
     pub host_network: HostNetwork,
@@ -99,6 +102,14 @@ pub struct Match {
     pub namespace_selector: Option<LabelSelector>,
 }
 
+/// Where a profile may be used, whoever asks. A profile that gives a container power over its node must say so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Allow {
+    /// On the namespace's labels.
+    pub namespace_selector: LabelSelector,
+}
+
 /// A Kubernetes label selector.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,6 +120,57 @@ pub struct LabelSelector {
     /// Requirements that must all hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub match_expressions: Vec<Requirement>,
+}
+
+impl LabelSelector {
+    /// Whether it selects nothing in particular, and so everything.
+    pub fn is_empty(&self) -> bool {
+        self.match_labels.is_empty() && self.match_expressions.is_empty()
+    }
+
+    /// Whether it selects an object whose labels have these values.
+    pub fn selects<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
+        self.match_labels
+            .iter()
+            .all(|(key, value)| label(key) == Some(value.as_str()))
+            && self.match_expressions.iter().all(
+                |Requirement {
+                     key,
+                     operator,
+                     values,
+                 }| {
+                    let value = label(key);
+                    let listed =
+                        value.is_some_and(|value| values.iter().any(|known| known == value));
+                    match operator {
+                        Operator::In => listed,
+                        Operator::NotIn => !listed,
+                        Operator::Exists => value.is_some(),
+                        Operator::DoesNotExist => value.is_none(),
+                    }
+                },
+            )
+    }
+}
+
+/// As `kubectl --selector` takes it.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels = self
+            .match_labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
+        let expressions = self.match_expressions.iter().map(|requirement| {
+            let (key, values) = (&requirement.key, requirement.values.join(", "));
+            match requirement.operator {
+                Operator::In => format!("{key} in ({values})"),
+                Operator::NotIn => format!("{key} notin ({values})"),
+                Operator::Exists => key.clone(),
+                Operator::DoesNotExist => format!("!{key}"),
+            }
+        });
+        f.write_str(&labels.chain(expressions).collect::<Vec<_>>().join(","))
+    }
 }
 
 /// One requirement of a label selector.

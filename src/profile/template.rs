@@ -71,6 +71,8 @@ pub enum Place {
     Env,
     /// The value of `volumeMounts`: only each item's `subPathExpr` is expanded.
     Mounts,
+    /// A file in which `$` begins a variable that cannot be escaped: no value may hold one.
+    Variables,
 }
 
 impl Place {
@@ -81,26 +83,35 @@ impl Place {
             | (Self::Mounts, "subPathExpr") => Self::Expanded,
             (Self::Containers, "env") => Self::Env,
             (Self::Containers, "volumeMounts") => Self::Mounts,
+            (Self::Variables, _) => Self::Variables,
             _ => Self::Plain,
         }
     }
 
     /// Escapes what is expanded in a value that stands in this place.
-    fn escape(self, value: &mut Json) {
+    fn escape(self, value: &mut Json) -> Result<(), String> {
         match value {
-            Json::String(text) if self == Self::Expanded && text.contains('$') => {
-                *text = text.replace('$', "$$");
-            }
-            Json::Array(items) => items.iter_mut().for_each(|item| self.escape(item)),
-            Json::Object(entries) => {
-                entries
-                    .iter_mut()
-                    .for_each(|(key, entry)| self.child(key).escape(entry));
-            }
+            Json::String(text) if text.contains('$') => match self {
+                Self::Expanded => *text = text.replace('$', "$$"),
+                Self::Variables => {
+                    return Err(format!(
+                        "the value {text:?} holds a $, which begins a variable in this file"
+                    ));
+                }
+                Self::Plain | Self::Containers | Self::Env | Self::Mounts => {}
+            },
+            Json::Array(items) => items.iter_mut().try_for_each(|item| self.escape(item))?,
+            Json::Object(entries) => entries
+                .iter_mut()
+                .try_for_each(|(key, entry)| self.child(key).escape(entry))?,
             _ => {}
         }
+        Ok(())
     }
 }
+
+/// What stands for a value that is not known yet in [`Template::outline`]: no text of a profile can hold it.
+pub const UNKNOWN: &str = "${}";
 
 /// Compiles trees and collects what is wrong with them.
 pub struct Compiler<'n> {
@@ -280,6 +291,21 @@ impl Template {
         matches!(self, Self::Literal(Json::Null))
     }
 
+    /// The tree as far as it is known without values: [`UNKNOWN`] stands where an expression does. Mappings are
+    /// there whatever their `includeWhen` says.
+    pub fn outline(&self) -> Json {
+        match self {
+            Self::Literal(value) => value.clone(),
+            Self::Expression(..) | Self::Text(..) => Json::String(UNKNOWN.to_owned()),
+            Self::List(items) => items.iter().map(Self::outline).collect(),
+            Self::Mapping(mapping) => mapping
+                .entries
+                .iter()
+                .map(|(key, value)| (key.clone(), value.outline()))
+                .collect(),
+        }
+    }
+
     /// The tree with its values filled in; `None` where it comes to `null`.
     ///
     /// # Errors
@@ -296,7 +322,9 @@ impl Template {
                 let mut value = expression
                     .json(scope)
                     .map_err(|error| at(path, error.to_string()))?;
-                place.escape(&mut value);
+                place
+                    .escape(&mut value)
+                    .map_err(|message| at(path, message))?;
                 drop_nulls(&mut value);
                 Ok((!value.is_null()).then_some(value))
             }
@@ -306,13 +334,13 @@ impl Template {
                     match piece {
                         Piece::Text(literal) => text.push_str(literal),
                         Piece::Value(expression) => {
-                            match expression
+                            let mut value = expression
                                 .json(scope)
-                                .map_err(|error| at(path, error.to_string()))?
-                            {
-                                Json::String(value) if *place == Place::Expanded => {
-                                    text.push_str(&value.replace('$', "$$"));
-                                }
+                                .map_err(|error| at(path, error.to_string()))?;
+                            place
+                                .escape(&mut value)
+                                .map_err(|message| at(path, message))?;
+                            match value {
                                 Json::String(value) => text.push_str(&value),
                                 value @ (Json::Bool(_) | Json::Number(_)) => {
                                     text.push_str(&value.to_string());

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use testkit::{ControlPlane, Daemon, Helm, Result, free_port, process, wait_until_async};
 
 const OUTRIGGER: &str = env!("CARGO_BIN_EXE_outrigger");
+const CATALOGUE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/catalogue");
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/outrigger");
 
 /// A webhook and the API server that calls it. Dropping it takes the registration away and stops the process.
@@ -67,6 +68,9 @@ impl Webhook {
             .args(["--operations-listen", &format!("127.0.0.1:{operations}")])
             .args(["--tls-cert", &file("tls.crt", &certificate.certificate)?])
             .args(["--tls-key", &file("tls.key", &certificate.key)?])
+            .arg("--kubeconfig")
+            .arg(plane.kubeconfig())
+            .args(["--profiles", CATALOGUE])
             .args(["--drain-seconds", "1"]);
         let mut daemon = Daemon::start(
             &command,

@@ -67,6 +67,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not .Values.webhook.url -}}true{{- end -}}
 {{- end -}}
 
+{{/* Whether there are profiles beside the built-in ones ("true" or ""). */}}
+{{- define "outrigger.hasProfiles" -}}
+{{- if or .Values.profiles .Values.catalogue -}}true{{- end -}}
+{{- end -}}
+
 {{/*
 A profile as the document that the server reads. Takes name and profile (a spec, or a document as text).
 */}}
@@ -81,4 +86,28 @@ metadata:
 spec:
   {{- toYaml .profile | nindent 2 }}
 {{ end -}}
+{{- end -}}
+
+{{/* Namespaces that no webhook of ours is called for, as an item of matchExpressions. */}}
+{{- define "outrigger.excludedNamespaces" -}}
+- key: kubernetes.io/metadata.name
+  operator: NotIn
+  values:
+  {{- concat (list "kube-system" "kube-node-lease" .Release.Namespace) .Values.webhook.excludedNamespaces | uniq | toYaml | nindent 2 }}
+{{- end -}}
+
+{{/* Where the API server finds the webhook, and how it verifies it. */}}
+{{- define "outrigger.clientConfig" -}}
+{{- if .Values.webhook.url -}}
+url: {{ .Values.webhook.url | quote }}
+{{- else -}}
+service:
+  name: {{ include "outrigger.fullname" . }}
+  namespace: {{ .Release.Namespace | quote }}
+  path: /mutate
+  port: {{ .Values.service.port }}
+{{- end }}
+{{- if eq .Values.tls.mode "files" }}
+caBundle: {{ include "outrigger.caBundlePEM" . | printf "%s\n" | b64enc }}
+{{- end }}
 {{- end -}}

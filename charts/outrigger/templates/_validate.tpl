@@ -29,6 +29,18 @@ with the value to mend.
     {{- $problems = append $problems "tls.caBundle cannot go with tls.mode cert-manager, which writes the bundle itself: remove it" -}}
   {{- end -}}
 {{- end -}}
+{{- range $name := .Values.catalogue -}}
+  {{- if not ($.Files.Get (printf "catalogue/%s.yaml" $name)) -}}
+    {{- $known := list -}}
+    {{- range $path, $_ := $.Files.Glob "catalogue/*.yaml" -}}
+      {{- $known = append $known (trimSuffix ".yaml" (base $path)) -}}
+    {{- end -}}
+    {{- $problems = append $problems (printf "catalogue: there is no profile %q; there are %s" $name (join ", " $known)) -}}
+  {{- end -}}
+  {{- if hasKey $.Values.profiles $name -}}
+    {{- $problems = append $problems (printf "profiles.%s is also named in catalogue: leave one of them out" $name) -}}
+  {{- end -}}
+{{- end -}}
 {{- range $name, $profile := .Values.profiles -}}
   {{- if kindIs "string" $profile -}}
     {{- $document := fromYaml $profile -}}

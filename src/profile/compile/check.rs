@@ -5,8 +5,9 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{APPLICATION_KEYS, Body, INIT_CONTAINER_KEYS, Share};
-use crate::profile::document::ProfileProblem;
+use crate::profile::document::{Allow, ProfileProblem};
 use crate::profile::parameter;
+use crate::profile::privilege;
 use crate::profile::strict;
 use crate::profile::template::Template;
 
@@ -125,6 +126,49 @@ pub(super) fn check_body(body: &Body, problems: &mut Vec<ProfileProblem>) {
         problems,
     );
     strict::check_items::<HostAlias>(&body.host_aliases, "spec.pod.hostAliases", &[], problems);
+}
+
+/// A profile that gives a container power over its node must be bound to namespaces.
+pub(super) fn check_privileges(
+    body: &Body,
+    allow: Option<&Allow>,
+    problems: &mut Vec<ProfileProblem>,
+) {
+    if let Some(allow) = allow {
+        if allow.namespace_selector.is_empty() {
+            problems.push(ProfileProblem::new(
+                "spec.allow.namespaceSelector",
+                "selects every namespace; name a label, or leave spec.allow out",
+            ));
+        }
+        return;
+    }
+    for (template, path) in [
+        (&body.init_containers, "spec.initContainers"),
+        (&body.containers, "spec.containers"),
+    ] {
+        for (index, container) in template
+            .outline()
+            .as_array()
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            let path = format!("{path}[{index}]");
+            problems.extend(privilege::of_container(container, &path));
+        }
+    }
+    for (index, volume) in body
+        .volumes
+        .outline()
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        let path = format!("spec.volumes[{index}]");
+        problems.extend(privilege::of_volume(volume, &path));
+    }
 }
 
 /// A key of a label or annotation that the API server takes and that is not ours to write otherwise.

@@ -52,7 +52,7 @@ pub static FORMATS: &[Format] = &[
     ),
     string(
         "secret-key",
-        "a key of a Secret: letters, digits, '-', '_' and '.'",
+        "a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.'",
         |text| ok(text.len() <= 253 && text != "." && !text.contains("..") && only(text, "-_.")),
     ),
     string(

@@ -35,6 +35,8 @@ pub struct LocalPod {
     spec: Value,
     network: Network,
     folder: TempDir,
+    /// Files of this machine that stand for files of an image, by their path in it.
+    image_files: BTreeMap<String, PathBuf>,
     /// Before the network and the folder: they run in both.
     running: Vec<Daemon>,
 }
@@ -48,11 +50,12 @@ struct Network {
 }
 
 impl LocalPod {
-    /// Lays out a pod as it is stored in the API server. `secrets` are those of its namespace.
+    /// Lays out a pod as it is stored in the API server. `secrets` are the Secrets and the ConfigMaps of its
+    /// namespace.
     ///
     /// # Errors
     ///
-    /// A Secret that is not there, which would hold a kubelet back too; tools that are missing.
+    /// A Secret or ConfigMap that is not there, which would hold a kubelet back too; tools that are missing.
     pub fn new(pod: &Value, secrets: &BTreeMap<String, Secret>) -> Result<Self> {
         let network = Network::start()?;
         let folder = process::temporary_folder()?;
@@ -60,12 +63,18 @@ impl LocalPod {
             spec: pod.clone(),
             network,
             folder,
+            image_files: BTreeMap::new(),
             running: Vec::new(),
         };
         for volume in list(&pod["spec"]["volumes"]) {
             local.lay_out(volume, secrets)?;
         }
         Ok(local)
+    }
+
+    /// Lets every container's image have this file of the machine at `path`.
+    pub fn add_image_file(&mut self, path: &str, file: &Path) {
+        self.image_files.insert(path.to_owned(), file.to_owned());
     }
 
     /// The pod's address, which this process can reach.
@@ -110,6 +119,11 @@ impl LocalPod {
             let content =
                 content.with_context(|| format!("the volume {name} waits for its Secret"))?;
             self.write_secret(name, content)?;
+        } else if let Some(map) = volume.get("configMap") {
+            let content = secrets.get(text(&map["name"])?);
+            let content =
+                content.with_context(|| format!("the volume {name} waits for its ConfigMap"))?;
+            self.write_secret(name, content)?;
         } else if let Some(downward) = volume.get("downwardAPI") {
             let mut files = BTreeMap::new();
             for item in list(&downward["items"]) {
@@ -152,19 +166,19 @@ impl LocalPod {
         Ok(value.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Gives the Secret of a volume another content, as the kubelet does when the object changes: a new folder,
+    /// Gives the Secret or ConfigMap of a volume another content, as the kubelet does when the object changes: a new folder,
     /// and one rename.
     ///
     /// # Errors
     ///
-    /// A volume that is not there, or no Secret.
+    /// A volume that is not there, or is of another kind.
     pub fn write_secret(&self, volume: &str, content: &Secret) -> Result {
         let found = list(&self.spec["spec"]["volumes"])
             .iter()
             .find(|known| known["name"] == volume);
         let secret = found
-            .and_then(|volume| volume.get("secret"))
-            .context("there is no such Secret volume")?;
+            .and_then(|volume| volume.get("secret").or(volume.get("configMap")))
+            .context("there is no such volume of a Secret or ConfigMap")?;
         let mut files = BTreeMap::new();
         match secret.get("items").and_then(Value::as_array) {
             None => files.extend(content.clone()),
@@ -174,7 +188,7 @@ impl LocalPod {
                     // A key that is not there holds a kubelet back; a Secret that exists may hold an empty one.
                     let value = content
                         .get(key)
-                        .with_context(|| format!("the Secret has no key {key}"))?;
+                        .with_context(|| format!("the volume {volume} waits for the key {key}"))?;
                     files.insert(text(&item["path"])?.to_owned(), value.clone());
                 }
             }
@@ -213,11 +227,9 @@ impl LocalPod {
         command
             .arg(self.script(container, &root, program)?)
             .arg("sh");
-        ensure!(
-            container.get("command").is_none(),
-            "a command of its own is not run here"
-        );
-        for argument in list(&container["args"]) {
+        // The first word of a command is the program; the rest goes before the arguments.
+        let words = list(&container["command"]).iter().skip(1);
+        for argument in words.chain(list(&container["args"])) {
             // Parameters' dollars are doubled, for the kubelet to halve.
             command.arg(text(argument)?.replace("$$", "$"));
         }
@@ -261,12 +273,23 @@ impl LocalPod {
                 program.display()
             ),
         ];
+        for (path, file) in &self.image_files {
+            lines.push(format!(
+                "mkdir -p $(dirname {root}{path}) && cp {} {root}{path}",
+                file.display()
+            ));
+        }
         for mount in list(&container["volumeMounts"]) {
             let source = self.volume_folder(text(&mount["name"])?);
             let source = source.join(mount["subPath"].as_str().unwrap_or_default());
             let target = format!("{root}{}", text(&mount["mountPath"])?);
+            let make = if source.is_file() {
+                format!("mkdir -p $(dirname {target}) && touch {target}")
+            } else {
+                format!("mkdir -p {target}")
+            };
             lines.push(format!(
-                "mkdir -p {target} && mount --bind {} {target}",
+                "{make} && mount --bind {} {target}",
                 source.display()
             ));
             if mount["readOnly"] == true {
@@ -285,6 +308,8 @@ impl LocalPod {
         };
         let (user, group) = (id("runAsUser", 65534), id("runAsGroup", 65534));
         ensure!(user != 0, "the container would run as root");
+        // As runc does, so that /dev/stdout can be opened by its name.
+        lines.push(format!("chown {user} /proc/self/fd/1 /proc/self/fd/2"));
         lines.push(format!(
             "exec chroot {root} setpriv --reuid {user} --regid {group} --clear-groups --no-new-privs \
              --inh-caps=-all --bounding-set=-all /image/program \"$@\""

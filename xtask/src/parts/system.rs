@@ -1,9 +1,12 @@
 //! Programs of the operating system that the tests run: the network namespaces and roots of
-//! `testkit::pod`, and the clients that look at what Envoy serves.
+//! `testkit::pod`, the clients that look at what a proxy serves, and nginx.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::run;
 
@@ -15,6 +18,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mount", "mount"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("nginx", "nginx-light"),
     ("python3", "python3"),
 ];
 
@@ -37,6 +41,7 @@ pub(crate) fn install() -> Result<()> {
         );
     }
     println!("installing {list} with apt-get");
+    let _no_services = NoServices::while_installing()?;
     let hint = "install it with the system's package manager";
     run::run(Command::new("apt-get").args(["update", "-qq"]), hint)?;
     run::run(
@@ -46,6 +51,37 @@ pub(crate) fn install() -> Result<()> {
             .args(&packages),
         hint,
     )
+}
+
+/// Debian's own way to say that a package's service is not to be started (`policy-rc.d`): the tests want the
+/// programs only.
+struct NoServices {
+    policy: Option<&'static Path>,
+}
+
+impl NoServices {
+    fn while_installing() -> Result<Self> {
+        let policy = Path::new("/usr/sbin/policy-rc.d");
+        if policy.exists() {
+            return Ok(Self { policy: None });
+        }
+        fs::write(policy, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| fs::set_permissions(policy, fs::Permissions::from_mode(0o755)))
+            .with_context(|| format!("failed to write {}", policy.display()))?;
+        Ok(Self {
+            policy: Some(policy),
+        })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(policy) = self.policy
+            && let Err(error) = fs::remove_file(policy)
+        {
+            eprintln!("failed to remove {}: {error}", policy.display());
+        }
+    }
 }
 
 fn is_there(program: &str) -> bool {

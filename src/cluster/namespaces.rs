@@ -1,0 +1,57 @@
+//! Labels and annotations of namespaces, as they are now.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1;
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client};
+
+use crate::inject::{Namespace, Namespaces};
+
+/// Watches all namespaces and hands over each new state, beginning with the first that is complete. Ends only
+/// when it is dropped: a watch that is lost is taken up again, with growing pauses.
+pub async fn watch(client: Client, publish: impl Fn(Namespaces)) {
+    // Of the metadata alone: nothing else is read, so nothing else is sent.
+    let api: Api<PartialObjectMeta<v1::Namespace>> = Api::all(client);
+    let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+    let mut events = pin!(events);
+    let mut known = Namespaces::new();
+    let mut listed = Namespaces::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(namespace)) => insert(&mut listed, namespace),
+            Ok(Event::InitDone) => {
+                known = std::mem::take(&mut listed);
+                tracing::info!(target: "cluster", namespaces = known.len(), "namespaces are known");
+                publish(known.clone());
+            }
+            Ok(Event::Apply(namespace)) => {
+                insert(&mut known, namespace);
+                publish(known.clone());
+            }
+            Ok(Event::Delete(namespace)) => {
+                known.remove(namespace.metadata.name.as_deref().unwrap_or_default());
+                publish(known.clone());
+            }
+            Err(error) => {
+                tracing::warn!(target: "cluster", %error, "the watch of namespaces is interrupted");
+            }
+        }
+    }
+}
+
+fn insert(namespaces: &mut Namespaces, object: PartialObjectMeta<v1::Namespace>) {
+    let metadata = object.metadata;
+    let facts = Namespace {
+        labels: metadata.labels.unwrap_or_default(),
+        annotations: metadata.annotations.unwrap_or_default(),
+    };
+    if let Some(name) = metadata.name {
+        namespaces.insert(name.into(), Arc::new(facts));
+    }
+}

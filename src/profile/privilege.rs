@@ -1,0 +1,123 @@
+//! Powers over the node: what the baseline Pod Security Standard forbids
+//! (<https://kubernetes.io/docs/concepts/security/pod-security-standards/>).
+//!
+//! A profile that gives a container one of them must name the namespaces it is for, so that an annotation alone
+//! never gets there. What stands in the profile is judged when it is loaded, and what an expression gave when it
+//! is rendered. A value that is not known yet counts as the worst.
+
+use serde_json::Value as Json;
+
+use super::document::ProfileProblem;
+
+/// Capabilities that the baseline lets a container add.
+const HARMLESS: &[&str] = &[
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// SELinux types that the baseline lets a container run as.
+const HARMLESS_TYPES: &[&str] = &[
+    "",
+    "container_t",
+    "container_init_t",
+    "container_kvm_t",
+    "container_engine_t",
+];
+
+/// The powers that a container is given, each with its path.
+pub fn of_container(container: &Json, path: &str) -> Vec<ProfileProblem> {
+    let mut found = Vec::new();
+    let mut power = |field: &str, what: &str| {
+        found.push(ProfileProblem::new(
+            format!("{path}.{field}"),
+            needs_allow(what),
+        ));
+    };
+    for (index, port) in items(&container["ports"]).enumerate() {
+        if !matches!(&port["hostPort"], Json::Null) && port["hostPort"] != 0 {
+            power(
+                &format!("ports[{index}].hostPort"),
+                "opens a port of the node",
+            );
+        }
+    }
+    let context = &container["securityContext"];
+    if is_set(&context["privileged"]) {
+        power("securityContext.privileged", "gives the container the node");
+    }
+    if is_set(&context["windowsOptions"]["hostProcess"]) {
+        power(
+            "securityContext.windowsOptions.hostProcess",
+            "gives the container the node",
+        );
+    }
+    for (index, capability) in items(&context["capabilities"]["add"]).enumerate() {
+        let name = capability.as_str().unwrap_or_default();
+        if !HARMLESS.contains(&name.strip_prefix("CAP_").unwrap_or(name)) {
+            power(
+                &format!("securityContext.capabilities.add[{index}]"),
+                "is a capability over the node",
+            );
+        }
+    }
+    for profile in ["seccompProfile", "appArmorProfile"] {
+        let confined = matches!(
+            context[profile]["type"].as_str(),
+            None | Some("RuntimeDefault" | "Localhost")
+        );
+        if !confined {
+            power(
+                &format!("securityContext.{profile}.type"),
+                "leaves the container unconfined",
+            );
+        }
+    }
+    if !matches!(context["procMount"].as_str(), None | Some("Default")) {
+        power(
+            "securityContext.procMount",
+            "shows the container the node's processes",
+        );
+    }
+    let selinux = &context["seLinuxOptions"];
+    let harmless = HARMLESS_TYPES.contains(&selinux["type"].as_str().unwrap_or_default());
+    if !harmless || !selinux["user"].is_null() || !selinux["role"].is_null() {
+        power(
+            "securityContext.seLinuxOptions",
+            "takes the container out of its SELinux confinement",
+        );
+    }
+    found
+}
+
+/// The power that a volume gives, with its path.
+pub fn of_volume(volume: &Json, path: &str) -> Option<ProfileProblem> {
+    (!volume["hostPath"].is_null()).then(|| {
+        ProfileProblem::new(
+            format!("{path}.hostPath"),
+            needs_allow("reaches into the node's files"),
+        )
+    })
+}
+
+fn needs_allow(what: &str) -> String {
+    format!("{what}: say in spec.allow.namespaceSelector in which namespaces pods may have that")
+}
+
+fn items(list: &Json) -> impl Iterator<Item = &Json> {
+    list.as_array().into_iter().flatten()
+}
+
+fn is_set(value: &Json) -> bool {
+    !matches!(value, Json::Null | Json::Bool(false))
+}
