@@ -1,5 +1,8 @@
 //! `outrigger profile`: look at profiles and check them.
 
+mod check;
+mod example;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +10,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::options::{CatalogueOptions, profile_sources};
+use super::options::CatalogueOptions;
 use crate::profile::catalogue::hint;
 use crate::profile::{Profile, SettableBy};
 
@@ -39,11 +42,14 @@ enum Action {
         #[command(flatten)]
         catalogue: CatalogueOptions,
     },
-    /// Check profile files as they are checked when they are loaded
+    /// Say everything that is wrong with profile files, and what a good one adds to a sample pod
     Check {
-        /// Files or folders
+        /// Files, folders, or - for standard input
         #[arg(required = true, value_name = "FILE|DIR")]
         paths: Vec<PathBuf>,
+        /// Print the whole sample pods as YAML instead of what they get
+        #[arg(long)]
+        render: bool,
     },
 }
 
@@ -63,7 +69,7 @@ impl ProfileCommand {
                 describe(find(name, catalogue)?.as_ref(), out)?;
                 Ok(ExitCode::SUCCESS)
             }
-            Action::Check { paths } => check(paths, out),
+            Action::Check { paths, render } => check::check(paths, *render, out),
         }
     }
 }
@@ -130,51 +136,4 @@ fn describe(profile: &Profile, out: &mut dyn Write) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn check(paths: &[PathBuf], out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let mut refused = 0_usize;
-    let mut seen: Vec<(String, String)> = Vec::new();
-    for source in profile_sources(paths)? {
-        let shown = source.name;
-        let (good, bad) = Profile::parse_all(&shown, &source.text);
-        for profile in good {
-            match seen.iter().find(|(name, _)| *name == profile.name) {
-                Some((_, other)) => {
-                    refused += 1;
-                    writeln!(
-                        out,
-                        "{shown}: the profile {:?} stands in {other} already",
-                        profile.name
-                    )?;
-                }
-                None => {
-                    writeln!(
-                        out,
-                        "{shown}: {} is good, revision {}",
-                        profile.name, profile.revision
-                    )?;
-                    seen.push((profile.name, shown.clone()));
-                }
-            }
-        }
-        refused += bad.len();
-        for error in bad {
-            writeln!(out, "{error}")?;
-        }
-    }
-    anyhow::ensure!(
-        refused > 0 || !seen.is_empty(),
-        "there is no profile in {}",
-        paths
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    );
-    Ok(if refused == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
 }
