@@ -1,7 +1,9 @@
 //! `outrigger profile`: look at profiles and check them.
 
 mod check;
+mod docs;
 mod example;
+mod new;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -51,6 +53,27 @@ enum Action {
         #[arg(long)]
         render: bool,
     },
+    /// Write the reference of profiles, in Markdown
+    Docs {
+        /// Names of profiles. Default: all
+        names: Vec<String>,
+        /// A profile file, or a folder of them with the folders below it; may be given several times. A profile
+        /// replaces the built-in one of the same name
+        #[arg(long = "profiles", value_name = "FILE|DIR")]
+        profiles: Vec<PathBuf>,
+        /// The folder in which to write a file for each profile, and README.md with the list of them. Files that
+        /// are there are overwritten. Default: standard output
+        #[arg(short, long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+    /// Print a profile to start from, which shows the whole language
+    New {
+        /// The profile's name, a DNS label
+        name: String,
+        /// The file to write, which must not exist yet. Default: standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 impl ProfileCommand {
@@ -70,6 +93,30 @@ impl ProfileCommand {
                 Ok(ExitCode::SUCCESS)
             }
             Action::Check { paths, render } => check::check(paths, *render, out),
+            Action::Docs {
+                names,
+                profiles,
+                output,
+            } => {
+                let options = CatalogueOptions {
+                    profiles: profiles.clone(),
+                    defaults: None,
+                };
+                let profiles = if names.is_empty() {
+                    let catalogue = options.load()?;
+                    let all = catalogue.iter().map(|entry| Arc::clone(&entry.profile));
+                    all.collect()
+                } else {
+                    let found = names.iter().map(|name| find(name, &options));
+                    found.collect::<anyhow::Result<Vec<_>>>()?
+                };
+                docs::docs(&profiles, output.as_deref(), out)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::New { name, output } => {
+                new::new(name, output.as_deref(), out)?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }
