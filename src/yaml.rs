@@ -104,17 +104,16 @@ fn read_here(text: &str) -> Result<Value, Error> {
         emit_comments: false,
         with_snippet: false,
     };
-    let Tree(value) =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            // 0 is how the parser writes that it does not know.
-            let known = |number: u64| usize::try_from(number).ok().filter(|number| *number > 0);
-            let location = error.location();
-            Error {
-                line: location.and_then(|location| known(location.line())),
-                column: location.and_then(|location| known(location.column())),
-                message: plain_message(&error),
-            }
-        })?;
+    let Tree(value) = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        // 0 is how the parser writes that it does not know.
+        let known = |number: u64| usize::try_from(number).ok().filter(|number| *number > 0);
+        let location = error.location();
+        Error {
+            line: location.and_then(|location| known(location.line())),
+            column: location.and_then(|location| known(location.column())),
+            message: plain_message(&error),
+        }
+    })?;
     Ok(value)
 }
 

@@ -1140,7 +1140,7 @@ fn all_problems_are_told_at_once() {
     let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 4, "{error}");
     assert!(
-        lines[0].starts_with("test:6:14: spec.variables.a: "),
+        lines[0].starts_with("test:6:15: spec.variables.a: "),
         "{error}"
     );
 }

@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use super::document::{
-    Allow, Document, HostNetwork, Match, Position, ProfileError, ProfileProblem, Spec, Validation, Warning,
+    Allow, Document, HostNetwork, Match, Position, ProfileError, ProfileProblem, Spec, Validation,
+    Warning,
 };
 use super::expression::{Expression, Names, Reads};
 use super::parameter::{self, Parameter, Value};

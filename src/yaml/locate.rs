@@ -147,13 +147,7 @@ impl Places {
 
     /// How much of `path` is left once it leads nowhere, and the last place that it led to. `at` is the place
     /// of `node` itself.
-    fn resolve(
-        &self,
-        node: usize,
-        at: Position,
-        path: &str,
-        merges: usize,
-    ) -> (usize, Position) {
+    fn resolve(&self, node: usize, at: Position, path: &str, merges: usize) -> (usize, Position) {
         let mut best = (path.len(), at);
         let mut consider = |found: (usize, Position)| {
             if found.0 < best.0 {
@@ -165,7 +159,9 @@ impl Places {
                 let step = path
                     .strip_prefix('[')
                     .and_then(|rest| rest.split_once(']'))
-                    .and_then(|(index, rest)| Some((*items.get(index.parse::<usize>().ok()?)?, rest)));
+                    .and_then(|(index, rest)| {
+                        Some((*items.get(index.parse::<usize>().ok()?)?, rest))
+                    });
                 if let Some((item, rest)) = step
                     && let Some(found) = self.nodes.get(item)
                 {

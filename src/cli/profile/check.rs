@@ -36,7 +36,11 @@ pub(super) fn check(
                 refused += 1;
                 let problem = ProfileProblem::new(
                     "metadata.name",
-                    format!("the profile {:?} stands in {} already", profile.name, place(other)),
+                    format!(
+                        "the profile {:?} stands in {} already",
+                        profile.name,
+                        place(other)
+                    ),
                 );
                 say(render, &located(&profile, problem), out)?;
                 continue;
@@ -93,7 +97,8 @@ pub(super) fn check(
 /// Writes lines as they are, or as comments of YAML.
 fn say(as_comment: bool, text: &str, out: &mut dyn Write) -> std::io::Result<()> {
     let mark = if as_comment { "# " } else { "" };
-    text.lines().try_for_each(|line| writeln!(out, "{mark}{line}"))
+    text.lines()
+        .try_for_each(|line| writeln!(out, "{mark}{line}"))
 }
 
 /// `FILE:LINE:COLUMN` of a profile's name.
@@ -133,7 +138,10 @@ fn summary(example: &Example) -> String {
         Answer::Denied(problems) => {
             let message = problem::message(problems);
             let message = message.strip_prefix("outrigger: ").unwrap_or(&message);
-            lines.push(format!("example: denied: {}", message.replace('\n', "\n  ")));
+            lines.push(format!(
+                "example: denied: {}",
+                message.replace('\n', "\n  ")
+            ));
             lines.extend(set.iter().map(|line| format!("  given {line}")));
         }
         Answer::Injected { adds, warnings, .. } => {
@@ -144,7 +152,10 @@ fn summary(example: &Example) -> String {
             lines.push(match &set[..] {
                 [] => format!("example: a pod{port} that sets no parameter gets"),
                 [only] => format!("example: a pod{port} with {only} gets"),
-                several => format!("example: a pod{port} gets, with\n  - {}", several.join("\n  - ")),
+                several => format!(
+                    "example: a pod{port} gets, with\n  - {}",
+                    several.join("\n  - ")
+                ),
             });
             for addition in adds {
                 let items: Vec<_> = addition
@@ -160,7 +171,11 @@ fn summary(example: &Example) -> String {
             if adds.is_empty() {
                 lines.push("  nothing".to_owned());
             }
-            lines.extend(warnings.iter().map(|warning| format!("  warning: {warning}")));
+            lines.extend(
+                warnings
+                    .iter()
+                    .map(|warning| format!("  warning: {warning}")),
+            );
         }
     }
     lines

@@ -22,7 +22,8 @@ use crate::profile::{Document, Parameter, Profile, SettableBy};
 use crate::yaml;
 
 /// What a file says first.
-const GENERATED: &str = "<!-- Written by `outrigger profile docs` from the profiles; change those instead. -->\n";
+const GENERATED: &str =
+    "<!-- Written by `outrigger profile docs` from the profiles; change those instead. -->\n";
 
 /// Writes the pages to files in a folder, with a list in `README.md`; or one after the other to `out`.
 ///
@@ -68,10 +69,17 @@ fn index(profiles: &[Arc<Profile>]) -> String {
         if profiles.is_empty() {
             return;
         }
-        let _ = write!(text, "\n## {title}\n\n| profile | what it does |\n|---|---|\n");
+        let _ = write!(
+            text,
+            "\n## {title}\n\n| profile | what it does |\n|---|---|\n"
+        );
         for profile in profiles {
             let name = &profile.name;
-            let _ = writeln!(text, "| [{name}]({name}.md) | {} |", cell(&profile.summary));
+            let _ = writeln!(
+                text,
+                "| [{name}]({name}.md) | {} |",
+                Words::of(profile).cell(&profile.summary)
+            );
         }
     };
     list("Built in", &built_in);
@@ -89,9 +97,10 @@ fn is_built_in(profile: &Profile) -> bool {
 /// A fault of this program: a profile that was read cannot be read again.
 fn page(profile: &Arc<Profile>) -> anyhow::Result<String> {
     let example = Example::of(profile)?;
-    let mut text = format!("# {}\n\n{}\n", profile.name, prose(&profile.summary));
+    let words = Words::of(profile);
+    let mut text = format!("# {}\n\n{}\n", profile.name, words.prose(&profile.summary));
     if let Some(description) = &profile.description {
-        let _ = write!(text, "\n{}\n", prose(description.trim_end()));
+        let _ = write!(text, "\n{}\n", words.prose(description.trim_end()));
     }
     let origin = if is_built_in(profile) {
         "Built in.".to_owned()
@@ -104,8 +113,8 @@ fn page(profile: &Arc<Profile>) -> anyhow::Result<String> {
     let _ = write!(text, "\n{origin}\n");
     scope(profile, &mut text);
     usage(profile, &example, &mut text)?;
-    parameters(profile, &mut text);
-    rules(profile, &mut text)?;
+    parameters(profile, &words, &mut text);
+    rules(profile, &words, &mut text)?;
     adds(&example, &mut text);
     Ok(text)
 }
@@ -128,7 +137,12 @@ fn scope(profile: &Profile, text: &mut String) {
         ("namespaces", &wanted.namespace_selector),
     ]
     .into_iter()
-    .filter_map(|(what, labels)| Some(format!("{what} with the labels {}", selector(labels.as_ref()?))))
+    .filter_map(|(what, labels)| {
+        Some(format!(
+            "{what} with the labels {}",
+            selector(labels.as_ref()?)
+        ))
+    })
     .collect();
     if !parts.is_empty() {
         let _ = write!(
@@ -140,39 +154,35 @@ fn scope(profile: &Profile, text: &mut String) {
 }
 
 fn usage(profile: &Profile, example: &Example, text: &mut String) -> anyhow::Result<()> {
-    let mut block = |value: &Json| -> anyhow::Result<()> {
-        let _ = write!(text, "\n```yaml\n{}```\n", manifest::to_yaml(value)?);
+    let mut block = |lead: &str, value: &Json| -> anyhow::Result<()> {
+        let yaml = manifest::to_yaml(value)?;
+        let _ = write!(text, "{lead}\n```yaml\n{yaml}```\n");
         Ok(())
     };
-    block(&json!({"metadata": {"annotations": example.annotations(&profile.name)}}))?;
-    let pairs = |pairs: &[(String, String)]| -> Json {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(key, value)| (key.clone(), Json::from(value.as_str())))
-            .collect()
-    };
+    let annotations = example.annotations(&profile.name);
+    block("", &json!({"metadata": {"annotations": annotations}}))?;
     if !example.namespace_parameters.is_empty() {
-        let annotations = pairs(&example.namespace_parameters);
-        text.push_str("\nand on the namespace:\n");
-        let _ = write!(
-            text,
-            "\n```yaml\n{}```\n",
-            manifest::to_yaml(&json!({"metadata": {"annotations": annotations}}))?
-        );
+        let annotations: Json = example
+            .namespace_parameters
+            .iter()
+            .map(|(key, value)| (key.clone(), Json::from(value.as_str())))
+            .collect();
+        block(
+            "\nand on the namespace:\n",
+            &json!({"metadata": {"annotations": annotations}}),
+        )?;
     }
     if !example.admin_parameters.is_empty() {
         let values: Json = example.admin_parameters.iter().cloned().collect();
-        text.push_str("\nwhere the administrator has set:\n");
-        let _ = write!(
-            text,
-            "\n```yaml\n{}```\n",
-            manifest::to_yaml(&json!({"profileDefaults": {&profile.name: values}}))?
-        );
+        block(
+            "\nwhere the administrator has set:\n",
+            &json!({"profileDefaults": {&profile.name: values}}),
+        )?;
     }
     Ok(())
 }
 
-fn parameters(profile: &Profile, text: &mut String) {
+fn parameters(profile: &Profile, words: &Words<'_>, text: &mut String) {
     let name = &profile.name;
     if profile.parameters.is_empty() {
         text.push_str("\nIt has no parameters.\n");
@@ -199,9 +209,7 @@ fn parameters(profile: &Profile, text: &mut String) {
         (
             SettableBy::Admin,
             "Parameters of the administrator",
-            format!(
-                "Only the administrator sets these, in `profileDefaults.{name}`, by the names in brackets."
-            ),
+            format!("Only the administrator sets these, in `profileDefaults.{name}`."),
         ),
     ];
     for (who, title, how) in groups {
@@ -218,17 +226,18 @@ fn parameters(profile: &Profile, text: &mut String) {
             "\n## {title}\n\n{how}\n\n| parameter | value | default | what it is for |\n|---|---|---|---|\n"
         );
         for parameter in group {
-            row(parameter, text);
+            row(parameter, words, text);
         }
     }
 }
 
-fn row(parameter: &Parameter, text: &mut String) {
-    let mut name = code(&parameter.kebab);
-    if parameter.settable_by == SettableBy::Admin {
-        let _ = write!(name, " ({})", code(&parameter.name));
-    }
-    let mut value = plain(&parameter.expected());
+fn row(parameter: &Parameter, words: &Words<'_>, text: &mut String) {
+    let name = code(shown_name(parameter));
+    let expected = parameter.expected();
+    let mut value = match expected.split_once(" that matches ") {
+        Some((what, pattern)) => format!("{} that matches {}", plain(what), code(pattern)),
+        None => plain(&expected),
+    };
     if let Some(bounds) = parameter.bounds() {
         let _ = write!(value, "; {bounds}");
     }
@@ -239,7 +248,7 @@ fn row(parameter: &Parameter, text: &mut String) {
         None if parameter.required => "**required**".to_owned(),
         None => "none".to_owned(),
     };
-    let mut purpose = cell(&parameter.description);
+    let mut purpose = words.cell(&parameter.description);
     if let Some(example) = &parameter.example {
         let _ = write!(purpose, " Example: {}", in_table(&code(example)));
     }
@@ -252,23 +261,16 @@ fn row(parameter: &Parameter, text: &mut String) {
 }
 
 /// What is refused and what is advised, in the profile's own messages.
-fn rules(profile: &Profile, text: &mut String) -> anyhow::Result<()> {
+fn rules(profile: &Profile, words: &Words<'_>, text: &mut String) -> anyhow::Result<()> {
     let tree = yaml::read(&profile.text)
         .map_err(|error| anyhow::anyhow!("{}: {error}", profile.source))?;
     let spec = Document::decode(&tree)
         .map_err(|_| anyhow::anyhow!("{}: cannot be read again", profile.source))?
         .spec;
     let message = |message: &str| {
-        let words = replace_expressions(message, |expression| {
-            match expression.trim().strip_prefix("params.") {
-                Some(name) if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-                    code(&kebab_case(name))
-                }
-                // A value that only a pod has.
-                _ => "…".to_owned(),
-            }
-        });
-        prose(words.trim()).replace('\n', " ")
+        // What stands there instead only a pod knows.
+        let message = replace_expressions(message, "…");
+        words.prose(message.trim()).replace('\n', " ")
     };
     if !spec.validations.is_empty() {
         text.push_str("\n## Rules\n\nA pod is refused with one of these messages where its parameters do not go together:\n\n");
@@ -348,40 +350,99 @@ fn code(text: &str) -> String {
 /// Text that holds no Markdown, with what would be some escaped.
 fn plain(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        if matches!(character, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '~') {
+    let mut before = ' ';
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let after = characters.peek().copied().unwrap_or(' ');
+        let means_something = match character {
+            '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '~' => true,
+            // Inside of a word it is itself.
+            '_' => !(before.is_alphanumeric() && after.is_alphanumeric()),
+            _ => false,
+        };
+        if means_something {
             escaped.push('\\');
         }
         escaped.push(character);
+        before = character;
     }
     escaped
 }
 
-/// A profile's own words: code between backticks is theirs, and what else would be read as Markdown or HTML by
-/// accident (`*.log`, `<name>`) is escaped.
-fn prose(text: &str) -> String {
-    let mut parts = text.split('`').peekable();
-    let mut escaped = String::with_capacity(text.len());
-    let mut is_code = false;
-    while let Some(part) = parts.next() {
-        match (is_code, parts.peek()) {
-            (true, Some(_)) => {
-                let _ = write!(escaped, "`{part}`");
-            }
-            // A backtick without its other.
-            (true, None) => {
-                let _ = write!(escaped, "\\`{}", plain(part));
-            }
-            (false, _) => escaped.push_str(&plain(part)),
+/// How a parameter is called by whoever sets it.
+fn shown_name(parameter: &Parameter) -> &str {
+    match parameter.settable_by {
+        SettableBy::Pod | SettableBy::Namespace => &parameter.kebab,
+        // There is no annotation.
+        SettableBy::Admin => &parameter.name,
+    }
+}
+
+/// A profile's own words about its parameters, for which it uses their names in camelCase.
+struct Words<'p> {
+    parameters: &'p [Parameter],
+}
+
+impl<'p> Words<'p> {
+    fn of(profile: &'p Profile) -> Self {
+        Self {
+            parameters: &profile.parameters,
         }
-        is_code = !is_code;
     }
-    escaped
-}
 
-/// A profile's own words as a cell of a table.
-fn cell(text: &str) -> String {
-    in_table(&prose(text.trim()).replace('\n', " "))
+    fn parameter(&self, word: &str) -> Option<&'p Parameter> {
+        self.parameters
+            .iter()
+            .find(|parameter| parameter.name == word)
+    }
+
+    /// Markdown: code between backticks is the profile's, and what else would be read as Markdown or HTML by
+    /// accident (`*.log`, `<name>`) is escaped. Parameters are called by the names under which they are set.
+    fn prose(&self, text: &str) -> String {
+        let mut parts = text.split('`').peekable();
+        let mut escaped = String::with_capacity(text.len());
+        let mut is_code = false;
+        while let Some(part) = parts.next() {
+            match (is_code, parts.peek()) {
+                (true, Some(_)) => {
+                    let part = self.parameter(part).map_or(part, shown_name);
+                    let _ = write!(escaped, "`{part}`");
+                }
+                // A backtick without its other.
+                (true, None) => {
+                    let _ = write!(escaped, "\\`{}", self.plain(part));
+                }
+                (false, _) => escaped.push_str(&self.plain(part)),
+            }
+            is_code = !is_code;
+        }
+        escaped
+    }
+
+    /// As [`plain`]. A word is a parameter's name only if it can be nothing else, as listenPort; port may be a word.
+    fn plain(&self, text: &str) -> String {
+        let mut escaped = String::with_capacity(text.len());
+        let mut waiting = String::new();
+        for piece in text.split_inclusive(|character: char| !character.is_ascii_alphanumeric()) {
+            let word = piece.trim_end_matches(|character: char| !character.is_ascii_alphanumeric());
+            let compound = word.bytes().any(|byte| byte.is_ascii_uppercase());
+            match self.parameter(word).filter(|_| compound) {
+                Some(parameter) => {
+                    escaped.push_str(&plain(&std::mem::take(&mut waiting)));
+                    escaped.push_str(&code(shown_name(parameter)));
+                    waiting.push_str(&piece[word.len()..]);
+                }
+                None => waiting.push_str(piece),
+            }
+        }
+        escaped.push_str(&plain(&waiting));
+        escaped
+    }
+
+    /// The same as a cell of a table.
+    fn cell(&self, text: &str) -> String {
+        in_table(&self.prose(text.trim()).replace('\n', " "))
+    }
 }
 
 /// Markdown as a cell of a table, where a `|` ends the cell, in code too (GitHub Flavored Markdown, 4.10).
@@ -393,7 +454,7 @@ fn in_table(markdown: &str) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use super::{cell, code, in_table, page, plain, prose};
+    use super::{Words, code, in_table, page, plain};
     use crate::profile::Profile;
 
     #[test]
@@ -402,9 +463,11 @@ mod tests {
         assert_eq!(code("a``b"), "```a``b```");
         assert_eq!(code("`"), "`` ` ``");
         assert_eq!(plain("[a-z]*_<b>"), "\\[a-z\\]\\*\\_\\<b\\>");
-        assert_eq!(prose("`*.log` and *.log"), "`*.log` and \\*.log");
-        assert_eq!(prose("a ` b*"), "a \\` b\\*");
-        assert_eq!(cell("a | b\nc\n"), "a \\| b c");
+        assert_eq!(plain("a_b _c"), "a_b \\_c");
+        let words = Words { parameters: &[] };
+        assert_eq!(words.prose("`*.log` and *.log"), "`*.log` and \\*.log");
+        assert_eq!(words.prose("a ` b*"), "a \\` b\\*");
+        assert_eq!(words.cell("a | b\nc\n"), "a \\| b c");
         assert_eq!(in_table(&code("a|b")), "`a\\|b`");
     }
 
@@ -412,7 +475,7 @@ mod tests {
     fn a_page_has_everything_that_a_user_sees() {
         let profile = Profile::parse(
             "my.yaml",
-            "apiVersion: outrigger.dev/v1alpha1\nkind: SidecarProfile\nmetadata: {name: t}\nspec:\n  summary: Does <it>.\n  description: |\n    More `about` it.\n  allow: {namespaceSelector: {matchLabels: {team: a}}}\n  match: {podSelector: {matchLabels: {b: c}}}\n  parameters:\n    kindOf: {type: string, pattern: 'a|b', required: true, description: 'Which | of both.', example: a}\n    names: {type: array, items: {type: string, maxLength: 5}, minItems: 1, maxItems: 3, default: [x], description: Names.}\n    level: {type: integer, minimum: 1, settableBy: Namespace, required: true, description: How much., example: 7}\n    fullImage: {type: string, settableBy: Admin, required: true, description: Image., example: i}\n  validations:\n    - {expression: 'true', message: 'not ${params.kindOf} with ${object.metadata.name}', parameter: names}\n  warnings:\n    - {when: 'false', message: careful}\n  containers:\n    - {name: '${instance}', image: '${params.fullImage}', resources: {limits: {cpu: '1'}}}\n",
+            "apiVersion: outrigger.dev/v1alpha1\nkind: SidecarProfile\nmetadata: {name: t}\nspec:\n  summary: Does <it>.\n  description: |\n    More `about` it.\n  allow: {namespaceSelector: {matchLabels: {team: a}}}\n  match: {podSelector: {matchLabels: {b: c}}}\n  parameters:\n    kindOf: {type: string, pattern: 'a|b', required: true, description: 'Which | of both, not fullImage.', example: a}\n    names: {type: array, items: {type: string, maxLength: 5}, minItems: 1, maxItems: 3, default: [x], description: Names.}\n    level: {type: integer, minimum: 1, settableBy: Namespace, required: true, description: How much., example: 7}\n    fullImage: {type: string, settableBy: Admin, required: true, description: Image., example: i}\n  validations:\n    - {expression: 'true', message: 'not kindOf with ${object.metadata.name}', parameter: names}\n  warnings:\n    - {when: 'false', message: careful}\n  containers:\n    - {name: '${instance}', image: '${params.fullImage}', resources: {limits: {cpu: '1'}}}\n",
         )
         .unwrap();
         let page = page(&Arc::new(profile)).unwrap();
@@ -424,10 +487,10 @@ mod tests {
             "```yaml\nmetadata:\n  annotations:\n    outrigger.dev/inject: t\n    t.outrigger.dev/kind-of: a\n```",
             "and on the namespace:\n\n```yaml\nmetadata:\n  annotations:\n    t.outrigger.dev/level: \"7\"\n```",
             "profileDefaults:\n  t:\n    fullImage: i\n",
-            "| `kind-of` | text that matches a\\|b | **required** | Which \\| of both. Example: `a` |",
+            "| `kind-of` | text that matches `a\\|b` | **required** | Which \\| of both, not `fullImage`. Example: `a` |",
             "| `names` | a comma-separated list, each text; 1 to 3 items, each of at most 5 characters | `x` | Names. |",
             "| `level` | an integer of at least 1 | **required** | How much. Example: `7` |",
-            "| `full-image` (`fullImage`) | text | **required** | Image. Example: `i` |",
+            "| `fullImage` | text | **required** | Image. Example: `i` |",
             "- `names`: not `kind-of` with …\n",
             "- careful\n",
             "- containers: `t` (`i`)\n",

@@ -304,7 +304,10 @@ fn sample_pod(port: u16) -> Json {
 /// Labels of a namespace that takes part and that the profile's selectors select, where any labels do.
 fn sample_labels(profile: &Profile) -> BTreeMap<String, String> {
     let wanted = [
-        profile.allow.as_ref().map(|allow| &allow.namespace_selector),
+        profile
+            .allow
+            .as_ref()
+            .map(|allow| &allow.namespace_selector),
         profile
             .selector
             .as_ref()
@@ -357,7 +360,9 @@ fn additions(before: &Json, after: &Json, files: Vec<Item>) -> Vec<Addition> {
         let new = of(after).unwrap_or_default().into_iter();
         new.filter(|(key, _)| !old.contains_key(key) && key != STATUS)
             .filter(|(key, _)| !key.starts_with("files.outrigger.dev/"))
-            .map(|(key, value)| Item::named(format!("{key}: {}", value.as_str().unwrap_or_default())))
+            .map(|(key, value)| {
+                Item::named(format!("{key}: {}", value.as_str().unwrap_or_default()))
+            })
             .collect()
     };
     let native: Vec<String> = after["spec"]["initContainers"]
@@ -374,7 +379,13 @@ fn additions(before: &Json, after: &Json, files: Vec<Item>) -> Vec<Addition> {
         Json::Bool(true) => vec![Item::named("shared by all containers".to_owned())],
         _ => Vec::new(),
     };
-    let mount = |item: &Json| Item::named(format!("{} at {}", text(item, "name"), text(item, "mountPath")));
+    let mount = |item: &Json| {
+        Item::named(format!(
+            "{} at {}",
+            text(item, "name"),
+            text(item, "mountPath")
+        ))
+    };
     let alias = |item: &Json| {
         let names = item["hostnames"].as_array().into_iter().flatten();
         let names: Vec<_> = names.filter_map(Json::as_str).collect();
@@ -386,11 +397,20 @@ fn additions(before: &Json, after: &Json, files: Vec<Item>) -> Vec<Addition> {
         ("containers", items("/spec/containers", &container)),
         ("volumes", items("/spec/volumes", &named("name"))),
         ("files", files),
-        ("environment of the application", items("/spec/containers/0/env", &named("name"))),
-        ("mounts of the application", items("/spec/containers/0/volumeMounts", &mount)),
+        (
+            "environment of the application",
+            items("/spec/containers/0/env", &named("name")),
+        ),
+        (
+            "mounts of the application",
+            items("/spec/containers/0/volumeMounts", &mount),
+        ),
         ("labels", keys("/metadata/labels")),
         ("annotations", keys("/metadata/annotations")),
-        ("image pull secrets", items("/spec/imagePullSecrets", &named("name"))),
+        (
+            "image pull secrets",
+            items("/spec/imagePullSecrets", &named("name")),
+        ),
         ("host aliases", items("/spec/hostAliases", &alias)),
         ("process namespace", processes),
     ]

@@ -101,10 +101,7 @@ mod tests {
             ]
         );
         let sidecar = &pod["spec"]["initContainers"][0];
-        assert_eq!(
-            sidecar["args"],
-            json!(["-f", "-p", "8089", "-h", "/srv"])
-        );
+        assert_eq!(sidecar["args"], json!(["-f", "-p", "8089", "-h", "/srv"]));
         let file = &pod["metadata"]["annotations"]["files.outrigger.dev/status-page.status.json"];
         let file: Json = serde_json::from_str(file.as_str().unwrap()).unwrap();
         assert_eq!(
@@ -115,7 +112,18 @@ mod tests {
 
     #[test]
     fn a_name_that_no_profile_can_have_is_refused() {
-        for name in ["", "A", "a b", "a\nkind: x", "a.b", "files", "none", "true", "12", "null"] {
+        for name in [
+            "",
+            "A",
+            "a b",
+            "a\nkind: x",
+            "a.b",
+            "files",
+            "none",
+            "true",
+            "12",
+            "null",
+        ] {
             assert!(starter(name).is_err(), "{name:?}");
         }
     }
@@ -176,7 +184,8 @@ mod tests {
         let top = tree.as_object().unwrap();
         let below = ["application", "pod", "match", "allow"]
             .map(|field| top[field].as_object().unwrap().keys());
-        let rules = ["validations", "warnings"].map(|field| top[field][0].as_object().unwrap().keys());
+        let rules =
+            ["validations", "warnings"].map(|field| top[field][0].as_object().unwrap().keys());
         let fields = below.into_iter().chain(rules).flatten().chain(top.keys());
         // A section that is commented out counts: it is shown.
         let shown = |field: &str| {
