@@ -1,6 +1,7 @@
 //! The command line: a thin layer that reads files, calls the library and prints.
 
 pub mod certificate;
+pub mod diagram;
 pub mod explain;
 pub mod inject;
 pub mod options;

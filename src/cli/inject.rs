@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::Value as Json;
 
+use super::diagram;
 use super::options::{CatalogueOptions, NativeSidecars};
 use crate::admission::Snapshot;
 use crate::inject::explain::Explanation;
@@ -57,6 +58,11 @@ enum Output {
     Patch,
     /// What changes, as a unified diff
     Diff,
+    /// A picture of every workload as it would run: Mermaid flowcharts in Markdown code blocks, for a .md
+    /// file or a comment on GitHub or GitLab. What Outrigger added is blue, and containers name the ports that
+    /// they declare. Full arrows are the order of the start, dotted ones volumes, away from a container that
+    /// can write and towards one that can only read
+    Diagram,
 }
 
 /// What was read.
@@ -192,6 +198,16 @@ pub fn title(workload: &Workload<'_>) -> String {
     format!("{} {}/{}", workload.kind, workload.namespace, workload.name)
 }
 
+/// One drawing for each workload, with an empty line between.
+fn diagrams(streams: &[Stream], namespace: &str) -> String {
+    let drawings: Vec<_> = streams
+        .iter()
+        .flat_map(|stream| stream.workloads(namespace))
+        .map(|workload| diagram::fenced(&workload))
+        .collect();
+    drawings.join("\n")
+}
+
 impl InjectCommand {
     /// Runs the command. Exit status 1: a workload was denied, and then nothing is printed to standard output.
     ///
@@ -230,8 +246,34 @@ impl InjectCommand {
             Output::Json => render::json(&streams)?,
             Output::Patch => render::patch(&streams, &manifests.namespace)?,
             Output::Diff => render::diff(&streams)?,
+            Output::Diagram => diagrams(&streams, &manifests.namespace),
         };
         out.write_all(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_workload_has_a_code_block_of_its_own() {
+        let text = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {}}\n---\n{apiVersion: v1, kind: Service}\n";
+        let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: b, namespace: c}, spec: {template: {spec: {}}}}";
+        let streams = [("1.yaml", text), ("2.yaml", job)]
+            .map(|(name, text)| Stream::parse(name, text.as_bytes()).unwrap());
+        let all = diagrams(&streams, "shop");
+        let blocks: Vec<_> = all.split("\n\n").collect();
+        assert_eq!(blocks.len(), 2);
+        for (block, title) in blocks.iter().zip(["Pod shop/a", "Job c/b"]) {
+            assert!(block.starts_with("```mermaid\nflowchart TB\n"), "{block}");
+            assert!(
+                block.contains(&format!("subgraph pod[\"{title}\"]")),
+                "{block}"
+            );
+            assert!(block.trim_end().ends_with("\n```"), "{block}");
+        }
+        assert_eq!(diagrams(&streams[..0], "shop"), "");
     }
 }
