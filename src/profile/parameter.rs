@@ -455,6 +455,29 @@ impl Parameter {
         scalar.values.iter().map(Value::to_text)
     }
 
+    /// How much it may hold, in words: `at most 16 items`. Nothing where only the general bound of every text holds.
+    pub fn bounds(&self) -> Option<String> {
+        match &self.shape {
+            Shape::Scalar(scalar) => scalar.bounds(),
+            Shape::List {
+                item,
+                minimum,
+                maximum,
+            } => {
+                let items = match (minimum, maximum) {
+                    (0, maximum) => format!("at most {maximum} items"),
+                    (1, 1) => "1 item".to_owned(),
+                    (minimum, maximum) if minimum == maximum => format!("{minimum} items"),
+                    (minimum, maximum) => format!("{minimum} to {maximum} items"),
+                };
+                Some(match item.bounds() {
+                    Some(bounds) => format!("{items}, each of {bounds}"),
+                    None => items,
+                })
+            }
+        }
+    }
+
     /// What is expected, in words: `an integer from 1 to 65535`.
     pub fn expected(&self) -> String {
         match &self.shape {

@@ -229,6 +229,20 @@ impl Scalar {
         }
     }
 
+    /// The bounds of its length in words, where they are not those of every text.
+    pub(super) fn bounds(&self) -> Option<String> {
+        if self.kind != Kind::String || !self.values.is_empty() {
+            return None;
+        }
+        let (minimum, maximum) = self.length;
+        match (minimum > 1, maximum != MAX_LENGTH) {
+            (false, false) => None,
+            (false, true) => Some(format!("at most {maximum} characters")),
+            (true, false) => Some(format!("at least {minimum} characters")),
+            (true, true) => Some(format!("{minimum} to {maximum} characters")),
+        }
+    }
+
     pub(super) fn expected(&self) -> String {
         if !self.values.is_empty() {
             let values: Vec<_> = self
