@@ -1,6 +1,7 @@
 //! The command line: a thin layer that reads files, calls the library and prints.
 
 pub mod certificate;
+pub mod crd;
 pub mod diagram;
 pub mod explain;
 pub mod inject;
@@ -34,6 +35,7 @@ enum Command {
     Inject(inject::InjectCommand),
     Explain(explain::ExplainCommand),
     Profile(profile::ProfileCommand),
+    Crd(crd::CrdCommand),
     Certificate(certificate::CertificateCommand),
     WaitFor(wait_for::WaitForCommand),
 }
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Inject(command) => command.run(&mut out),
         Command::Explain(command) => command.run(&mut out),
         Command::Profile(command) => command.run(&mut out),
+        Command::Crd(command) => command.run(&mut out),
     };
     match result.and_then(|code| out.flush().map(|()| code).map_err(Into::into)) {
         Ok(code) => code,

@@ -3,6 +3,7 @@
 //! A review never waits for any of this: it sees the latest [`Snapshot`](crate::admission::Snapshot). When the
 //! API server cannot be reached, the last that was known stays.
 
+pub mod crd;
 pub mod namespaces;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -39,7 +40,7 @@ pub struct Metadata {
 }
 
 /// The body of a profile. Fields of type [`Json`] are templates: structured YAML with CEL in `${…}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {
     /// One sentence that says what the profile does for a workload.
@@ -92,7 +93,7 @@ pub struct Spec {
 }
 
 /// Selectors of pods that get a profile without asking. Both must hold; an absent one always does.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Match {
     /// On the pod's labels.
@@ -104,7 +105,7 @@ pub struct Match {
 }
 
 /// Where a profile may be used, whoever asks. A profile that gives a container power over its node must say so.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Allow {
     /// On the namespace's labels.
@@ -112,7 +113,7 @@ pub struct Allow {
 }
 
 /// A Kubernetes label selector.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LabelSelector {
     /// Labels that must have exactly these values.
@@ -175,7 +176,7 @@ impl fmt::Display for LabelSelector {
 }
 
 /// One requirement of a label selector.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Requirement {
     /// The label's key.
     pub key: String,
@@ -187,7 +188,7 @@ pub struct Requirement {
 }
 
 /// The operators of a label selector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub enum Operator {
     /// The label has one of the values.
     In,
@@ -200,7 +201,7 @@ pub enum Operator {
 }
 
 /// Whether a profile that opens ports may go on a pod with `hostNetwork: true`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
 pub enum HostNetwork {
     /// Such a pod is denied.
     #[default]
@@ -210,7 +211,7 @@ pub enum HostNetwork {
 }
 
 /// A rule over several parameters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Validation {
     /// CEL that must be true.
     pub expression: String,
@@ -222,7 +223,7 @@ pub struct Validation {
 }
 
 /// Advice to the pod's author.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Warning {
     /// CEL; the warning is given when it is true.
     pub when: String,
@@ -231,7 +232,7 @@ pub struct Warning {
 }
 
 /// What the pod's own containers receive.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Application {
     /// Names of the containers meant; all ordinary ones if absent.
@@ -246,7 +247,7 @@ pub struct Application {
 }
 
 /// What the pod itself receives.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodAdditions {
     /// Labels.

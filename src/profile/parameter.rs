@@ -13,6 +13,7 @@ pub mod text;
 use std::fmt;
 
 use indexmap::IndexSet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -29,7 +30,7 @@ const MAX_JSON_LENGTH: u64 = 32 * 1024;
 const MAX_ITEMS: u64 = 64;
 
 /// A parameter as a profile declares it, in the words of OpenAPI.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterSpec {
     /// Its type, and for scalars the bounds of its values.
@@ -61,11 +62,12 @@ pub struct ParameterSpec {
     /// Fields that do not exist. A flattened struct swallows them unseen, and a misspelt `settableBy` would
     /// open a parameter to everybody, so they are caught here and refused.
     #[serde(flatten)]
+    #[schemars(skip)]
     pub unknown: serde_json::Map<String, Json>,
 }
 
 /// A scalar type with its bounds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalarSpec {
     /// The type.
@@ -98,7 +100,7 @@ pub struct ScalarSpec {
 }
 
 /// The types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Text.
@@ -114,7 +116,7 @@ pub enum Kind {
 }
 
 /// Who may set a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
 pub enum SettableBy {
     /// The pod, its namespace, the administrator.
     #[default]

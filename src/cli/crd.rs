@@ -1,0 +1,24 @@
+//! `outrigger crd`: the CustomResourceDefinition.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cluster::crd;
+use crate::manifest;
+
+/// Print the CustomResourceDefinition of SidecarProfile, for kubectl apply
+#[derive(Debug, Args)]
+pub struct CrdCommand {}
+
+impl CrdCommand {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Output that cannot be written.
+    pub fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        out.write_all(manifest::to_yaml(&crd::definition())?.as_bytes())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
