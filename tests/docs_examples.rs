@@ -81,7 +81,10 @@ impl Guide {
     }
 
     fn yaml(&mut self, line: usize, info: &str, text: &str) {
-        let comment = text.lines().next().and_then(|first| first.strip_prefix("# "));
+        let comment = text
+            .lines()
+            .next()
+            .and_then(|first| first.strip_prefix("# "));
         let file = comment.filter(|name| name.ends_with(".yaml") && !name.contains([' ', '/']));
         if let Some(file) = file {
             fs::write(self.folder.path().join(file), text).unwrap();
