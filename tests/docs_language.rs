@@ -172,6 +172,24 @@ fn each_format_is_described_with_its_type() {
     }
 }
 
+/// The codes of refusals and of skipping are written once each, in a `match`.
+#[test]
+fn each_code_is_in_the_reference_of_annotations() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/annotations.md")).unwrap();
+    let code = regex::Regex::new(r#"Self::\w+ => "(\w+)","#).unwrap();
+    let mut found = 0;
+    for source in ["src/inject/problem.rs", "src/inject/decide.rs"] {
+        let source = fs::read_to_string(root.join(source)).unwrap();
+        for captures in code.captures_iter(&source) {
+            found += 1;
+            let row = format!("| `{}` |", &captures[1]);
+            assert!(text.contains(&row), "there is no row {row}");
+        }
+    }
+    assert!(found > 15, "only {found} codes were found");
+}
+
 #[test]
 fn the_names_are_those_of_the_language() {
     assert!(names::<Spec>().contains(&"initContainers"));
