@@ -252,5 +252,15 @@ fn not_utf8(name: &str, bytes: &[u8], error: std::str::Utf8Error) -> ManifestErr
     fault
 }
 
+/// A value as YAML, laid out as kubectl does.
+///
+/// # Errors
+///
+/// None known: what JSON can hold can be written.
+pub(crate) fn to_yaml(value: &Value) -> Result<String, ManifestError> {
+    encode::yaml(value, encode::KUBECTL)
+        .map_err(|message| ManifestError::of_file("output", message))
+}
+
 #[cfg(test)]
 mod tests;

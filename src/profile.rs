@@ -21,5 +21,5 @@ pub mod template;
 
 pub use catalogue::{Catalogue, CatalogueError, Defaults};
 pub use compile::Profile;
-pub use document::{Document, ProfileError, ProfileProblem};
+pub use document::{Document, Position, ProfileError, ProfileProblem};
 pub use parameter::{Parameter, SettableBy};

@@ -19,6 +19,7 @@
 //! Looser in one way: boolean and null words are recognised in any mix of cases (`tRUE`), which
 //! go-yaml reads as strings.
 
+pub(crate) mod locate;
 pub(crate) mod split;
 
 use std::fmt;
@@ -44,6 +45,8 @@ const MAX_NODES: usize = 500_000;
 pub(crate) struct Error {
     /// Line in the text handed in, from 1.
     pub(crate) line: Option<usize>,
+    /// Column in that line in characters, from 1.
+    pub(crate) column: Option<usize>,
     /// What is wrong, without the position.
     pub(crate) message: String,
 }
@@ -65,6 +68,7 @@ impl fmt::Display for Error {
 pub(crate) fn read(text: &str) -> Result<Value, Error> {
     let failed = |message: String| Error {
         line: None,
+        column: None,
         message,
     };
     std::thread::scope(|scope| {
@@ -100,14 +104,16 @@ fn read_here(text: &str) -> Result<Value, Error> {
         emit_comments: false,
         with_snippet: false,
     };
-    let Tree(value) =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| Error {
-            line: error
-                .location()
-                .and_then(|location| usize::try_from(location.line()).ok())
-                .filter(|line| *line > 0),
+    let Tree(value) = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        // 0 is how the parser writes that it does not know.
+        let known = |number: u64| usize::try_from(number).ok().filter(|number| *number > 0);
+        let location = error.location();
+        Error {
+            line: location.and_then(|location| known(location.line())),
+            column: location.and_then(|location| known(location.column())),
             message: plain_message(&error),
-        })?;
+        }
+    })?;
     Ok(value)
 }
 
@@ -138,6 +144,7 @@ pub(crate) fn read_json(text: &str) -> Result<Vec<(Value, usize)>, Error> {
                 };
                 return Err(Error {
                     line: Some(error.line()).filter(|line| *line > 0),
+                    column: Some(error.column()).filter(|column| *column > 0),
                     message,
                 });
             }

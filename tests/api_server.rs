@@ -5,6 +5,7 @@
 
 mod api_server {
     pub(crate) mod editor;
+    pub(crate) mod examples;
     pub(crate) mod webhook;
 }
 
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         a_quota_that_wants_limits_accepts_the_result,
         pods_of_a_labelled_namespace_get_its_defaults,
         a_profile_bound_to_namespaces_is_refused_in_others,
+        every_example_is_stored_as_it_is_shown,
         every_review_is_counted,
     ]);
     api_server::webhook::stop_shared();
@@ -707,6 +710,24 @@ async fn a_profile_bound_to_namespaces_is_refused_in_others() -> Result {
             .map(drop)
     })
     .await
+}
+
+/// Each in a namespace of its own, restricted where its pattern allows that.
+async fn every_example_is_stored_as_it_is_shown() -> Result {
+    let webhook = shared().await?;
+    let examples = api_server::examples::examples()?;
+    ensure!(!examples.is_empty());
+    let checks = examples.iter().map(async |example| {
+        let checked = example.check(&webhook).await;
+        checked.with_context(|| example.name.clone())
+    });
+    let failures: Vec<String> = futures_util::stream::iter(checks)
+        .buffer_unordered(6)
+        .filter_map(async |checked| checked.err().map(|error| format!("{error:#}")))
+        .collect()
+        .await;
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
 }
 
 async fn every_review_is_counted() -> Result {

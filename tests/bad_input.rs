@@ -1369,7 +1369,7 @@ fn envoy_tls_refuses_what_would_change_its_configuration() {
                     ("jwt-issuer", "i"),
                 ],
                 "jwks-uri",
-                &["an http or https URL that matches https://"],
+                &["expected an https address"],
             ),
             (
                 &[
@@ -1410,7 +1410,7 @@ fn envoy_tls_refuses_what_would_change_its_configuration() {
             (
                 &[("secret", "a"), ("request-timeout", "1e9s")],
                 "request-timeout",
-                &["matches"],
+                &["a number of seconds"],
             ),
             (
                 &[("secret", "a"), ("static-resources", "{}")],
@@ -1569,7 +1569,7 @@ fn fluentd_refuses_paths_tags_and_text_that_its_configuration_could_run() {
             (
                 &[("path", "/var/log/a.log"), ("time-key", "\"#{`id`}\"")],
                 "time-key",
-                &["matches"],
+                &["the name of a field"],
             ),
             (
                 &[("path", "/var/log/a.log"), ("enable-ruby", "true")],
@@ -1620,7 +1620,7 @@ fn fluentd_refuses_paths_tags_and_text_that_its_configuration_could_run() {
             (
                 &[("path", "/var/log/a.log"), ("flush-interval", "1s\\")],
                 "flush-interval",
-                &["matches"],
+                &["a number of seconds or minutes"],
             ),
         ],
     );

@@ -9,7 +9,8 @@
 //! - `defaults.yaml`: the administrator's defaults, if any,
 //! - `namespace.yaml`: the pod's namespace, if its labels or annotations matter,
 //! - `container-mode`: an empty file, where the cluster lacks native sidecars,
-//! - and either `expected.yaml`, the pod that comes out, or `denied.txt`, the message; `warnings.txt`.
+//! - and either `expected.yaml`, the pod that comes out, or `denied.txt`, the message; `warnings.txt`,
+//! - `diagram.md`: what `-o diagram` draws, where that is worth a look.
 //!
 //! The library, the running server and the command line must all come to the same. A file that no test
 //! reads fails, and so does a case without an outcome. `UPDATE_GOLDENS=1` writes the outcomes anew.
@@ -221,13 +222,10 @@ impl Case {
         answer_of(&self.pod, &serde_json::from_slice(&reviewed.body).unwrap())
     }
 
-    /// What the command line makes of it.
-    fn through_command_line(&self) -> (Answer, String) {
+    /// `outrigger inject` on a file of the case.
+    fn command(&self, file: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
-        command
-            .arg("inject")
-            .arg("-f")
-            .arg(self.folder.join("pod.yaml"));
+        command.arg("inject").arg("-f").arg(self.folder.join(file));
         for (flag, file) in [
             ("--profiles", "profiles"),
             ("--defaults", "defaults.yaml"),
@@ -244,7 +242,19 @@ impl Case {
         if self.snapshot.sidecars == SidecarMode::Container {
             command.args(["--native-sidecars", "container"]);
         }
-        let output = command.output().unwrap();
+        command
+    }
+
+    /// What the command line draws of a file of the case.
+    fn drawn(&self, file: &str) -> String {
+        let output = self.command(file).args(["-o", "diagram"]).output().unwrap();
+        assert!(output.status.success(), "{}: {output:?}", self.name);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What the command line makes of it.
+    fn through_command_line(&self) -> (Answer, String) {
+        let output = self.command("pod.yaml").output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         let warnings = stderr
@@ -351,6 +361,9 @@ fn every_case_comes_out_as_expected_through_the_envelope_and_the_command_line() 
             ));
             continue;
         }
+        // Only where somebody wants to look at it.
+        let draws = case.folder.join("diagram.md").exists();
+        let diagram = draws.then(|| case.drawn("pod.yaml"));
         let mut outcome = |file: &str, now: Option<String>| {
             let path = case.folder.join(file);
             case.read.insert(path.clone());
@@ -375,6 +388,7 @@ fn every_case_comes_out_as_expected_through_the_envelope_and_the_command_line() 
                 .clone()
                 .map(|message| format!("{message}\n")),
         );
+        outcome("diagram.md", diagram);
         let warnings = command_line.warnings.join("\n");
         outcome(
             "warnings.txt",
@@ -405,6 +419,23 @@ fn walk(path: &Path, files: &mut Vec<PathBuf>) {
             files.push(path)
         }
     }
+}
+
+#[test]
+fn a_pod_and_what_became_of_it_are_drawn_alike() {
+    let mut drawn = 0;
+    for case in cases() {
+        if case.folder.join("diagram.md").exists() {
+            assert_eq!(
+                case.drawn("pod.yaml"),
+                case.drawn("expected.yaml"),
+                "{}",
+                case.name
+            );
+            drawn += 1;
+        }
+    }
+    assert!(drawn > 0);
 }
 
 #[test]

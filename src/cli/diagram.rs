@@ -37,15 +37,10 @@ fn chart(title: &str, pod: &Value, claims: &BTreeSet<&str>) -> String {
     let volumes = volumes(&pod["spec"], &status, &containers, claims);
 
     let mut lines = vec!["flowchart TB".to_owned()];
-    let ports: Vec<_> = containers.iter().filter_map(Container::ports).collect();
-    if !ports.is_empty() {
-        lines.push("  client((\"client\"))".to_owned());
-    }
     lines.push(format!("  subgraph pod[\"{}\"]", label(title)));
     lines.extend(containers.iter().map(|each| format!("    {}", each.node())));
     lines.extend(volumes.iter().map(|each| format!("    {}", each.node())));
     lines.push("  end".to_owned());
-    lines.extend(ports);
     lines.extend(start_order(&containers));
     for container in &containers {
         lines.extend(volumes.iter().flat_map(|each| each.mounts(container)));
@@ -107,20 +102,17 @@ impl Container<'_> {
     fn node(&self) -> String {
         let (id, name) = (&self.id, label(text(self.object, "name")));
         match self.role {
+            // Gone by the time that the pod gets requests, so its ports are not worth a line.
             Role::Init => format!("{id}[\"{name}<br/>init container\"]"),
-            Role::Sidecar => format!("{id}([\"{name}<br/>sidecar\"])"),
-            Role::Application => format!("{id}[\"{name}\"]"),
+            Role::Sidecar => format!("{id}([\"{name}<br/>sidecar{}\"])", self.ports()),
+            Role::Application => format!("{id}[\"{name}{}\"]", self.ports()),
         }
     }
 
-    /// The arrow of a client. One for all ports: four arrows side by side are harder to read.
-    fn ports(&self) -> Option<String> {
-        // An init container is gone by the time that the pod gets requests.
-        if self.role == Role::Init {
-            return None;
-        }
-        let ports: Vec<_> = list(self.object, "ports").iter().map(port).collect();
-        (!ports.is_empty()).then(|| arrow("client", "==>", &ports, &self.id))
+    /// Ports as lines of the node. No arrow leads to them: a declared port may be one of the pod's loopback.
+    fn ports(&self) -> String {
+        let ports = list(self.object, "ports").iter();
+        ports.map(|each| format!("<br/>{}", port(each))).collect()
     }
 
     /// What is mounted from a volume, read-only or not: the path in the container.
@@ -159,9 +151,9 @@ struct Mount {
     path: String,
 }
 
-/// `8443 https`, `53/UDP dns`, `8080, hostPort 80`.
+/// `port 8443 https`, `port 53/UDP dns`, `port 8080, hostPort 80`.
 fn port(port: &Value) -> String {
-    let mut shown = port["containerPort"].to_string();
+    let mut shown = format!("port {}", port["containerPort"]);
     let protocol = text(port, "protocol");
     if !matches!(protocol, "" | "TCP") {
         shown = format!("{shown}/{protocol}");
@@ -315,8 +307,12 @@ impl Volume<'_> {
         match &self.contents {
             Contents::Kind(kind) if kind.is_empty() => format!("{id}[(\"{name}\")]"),
             Contents::Kind(kind) => format!("{id}[(\"{name}<br/>{kind}\")]"),
+            // A label beside the shape would be read as YAML, and then as Markdown: `__init__.py` in bold.
             Contents::Files(files) => {
-                format!("{id}@{{ shape: doc, label: \"{}\" }}", files.join("<br/>"))
+                format!(
+                    "{id}[\"{}\"]\n    {id}@{{ shape: doc }}",
+                    files.join("<br/>")
+                )
             }
         }
     }
@@ -366,6 +362,9 @@ fn label(text: &str) -> String {
             '&' => out.push_str("#amp;"),
             '<' => out.push_str("#lt;"),
             '>' => out.push_str("#gt;"),
+            // Formulas are looked for when entities have been resolved, and one that is wrong is the end of
+            // the whole drawing. A word joiner keeps one dollar from the next.
+            '$' => out.push_str("#36;#8288;"),
             _ if character.is_alphanumeric() => out.push(character),
             _ if character.is_control() => out.push(char::REPLACEMENT_CHARACTER),
             _ => out.push_str(&format!("#{};", u32::from(character))),
@@ -383,4 +382,283 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn drawn(pod: &Value) -> String {
+        chart("Pod shop/web", pod, &BTreeSet::from(["data"]))
+    }
+
+    /// The lines between the pod's title and the colours, without indentation.
+    fn lines(spec: Value) -> Vec<String> {
+        drawn(&json!({"spec": spec}))
+            .lines()
+            .map(str::trim)
+            .filter(|line| {
+                !["flowchart", "subgraph", "classDef", "class ", "style"]
+                    .iter()
+                    .any(|start| line.starts_with(start))
+            })
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn what_was_added_is_told_from_the_users_own() {
+        let status = json!({"instances": [{
+            "instance": "tls", "profile": "p", "revision": "r",
+            "initContainers": ["tls"], "containers": ["late"],
+            "volumes": ["tls-files", "run", "tls-no-token"], "files": ["a.json"],
+        }]});
+        let token = json!({"name": "tls-no-token", "mountPath": TOKEN_PATH, "readOnly": true});
+        let pod = json!({
+            "metadata": {"annotations": {"outrigger.dev/status": status.to_string()}},
+            "spec": {
+                "initContainers": [
+                    {"name": "tls", "restartPolicy": "Always", "ports": [{"containerPort": 8443, "name": "https"}],
+                     "volumeMounts": [{"name": "tls-files", "mountPath": "/etc/tls", "readOnly": true}, token]},
+                    {"name": "prepare", "ports": [{"containerPort": 1}]},
+                ],
+                "containers": [
+                    {"name": "web", "volumeMounts": [{"name": "run", "mountPath": "/run"}]},
+                    {"name": "late"},
+                ],
+                "volumes": [
+                    {"name": "tls-no-token", "emptyDir": {}},
+                    {"name": "tls-files", "downwardAPI": {"items": [{"path": "a.json"}, {"path": "__b__.json"}]}},
+                    {"name": "web-files", "downwardAPI": {"items": [{"path": "labels"}]}},
+                    {"name": "run", "emptyDir": {"medium": "Memory"}},
+                ],
+            },
+        });
+        assert_eq!(
+            drawn(&pod),
+            r#"flowchart TB
+  subgraph pod["Pod shop/web"]
+    init1(["tls<br/>sidecar<br/>port 8443 https"])
+    init2["prepare<br/>init container"]
+    app1["web"]
+    app2["late"]
+    volume1["a.json<br/>#95;#95;b#95;#95;.json"]
+    volume1@{ shape: doc }
+    volume2[("web-files<br/>downwardAPI")]
+    volume3[("run<br/>emptyDir, Memory")]
+  end
+  init1 --> init2 --> app1 & app2
+  volume1 -.->|"/etc/tls"| init1
+  app1 -.->|"/run"| volume3
+  classDef added fill:#cfe3ff,stroke:#1f5fbf,color:#0b2545
+  class init1,app2,volume1,volume3 added
+  classDef own fill:#eceff3,stroke:#6b7280,color:#1f2933
+  class init2,app1,volume2 own
+  style pod fill:none,stroke:#6b7280
+"#
+        );
+    }
+
+    #[test]
+    fn every_kind_of_volume_has_its_label() {
+        let cases = [
+            (json!({"emptyDir": {}}), "emptyDir"),
+            (json!({}), "emptyDir"),
+            (json!({"secret": {"secretName": "s"}}), "Secret s"),
+            (json!({"configMap": {"name": "c"}}), "ConfigMap c"),
+            (
+                json!({"csi": {"driver": "csi.cert-manager.io"}}),
+                "CSI csi.cert-manager.io",
+            ),
+            (
+                json!({"hostPath": {"path": "/var/log"}}),
+                "hostPath /var/log",
+            ),
+            (
+                json!({"persistentVolumeClaim": {"claimName": "p"}}),
+                "PVC p",
+            ),
+            (json!({"projected": {"sources": []}}), "projected"),
+            (json!({"downwardAPI": {"items": []}}), "downwardAPI"),
+            (json!({"image": {"reference": "r/i:1"}}), "image r/i#58;1"),
+            (json!({"nfs": {"server": "n"}}), "nfs"),
+        ];
+        for (mut volume, expected) in cases {
+            volume["name"] = json!("v");
+            assert_eq!(
+                lines(json!({"volumes": [volume]})),
+                [format!("volume1[(\"v<br/>{expected}\")]"), "end".to_owned()]
+            );
+        }
+    }
+
+    #[test]
+    fn arrows_of_mounts_point_where_data_can_go() {
+        let mounts = json!([
+            {"name": "both", "mountPath": "/w"},
+            {"name": "both", "mountPath": "/w2", "subPath": "part"},
+            {"name": "both", "mountPath": "/r", "readOnly": true},
+            // The kubelet mounts a Secret read-only whether the mount says so or not.
+            {"name": "secret", "mountPath": "/s", "readOnly": false},
+            {"name": "claim", "mountPath": "/p"},
+            {"name": "data", "mountPath": "/data"},
+            {"name": "unknown", "mountPath": "/u"},
+        ]);
+        let spec = json!({
+            "containers": [{"name": "web", "volumeMounts": mounts,
+                "volumeDevices": [{"name": "block", "devicePath": "/dev/xvda"}]}],
+            "volumes": [
+                {"name": "both", "emptyDir": {}},
+                {"name": "secret", "secret": {"secretName": "s"}},
+                {"name": "claim", "persistentVolumeClaim": {"claimName": "p", "readOnly": true}},
+                {"name": "block", "persistentVolumeClaim": {"claimName": "b"}},
+            ],
+        });
+        assert_eq!(
+            lines(spec)[1..],
+            [
+                "volume1[(\"both<br/>emptyDir\")]",
+                "volume2[(\"secret<br/>Secret s\")]",
+                "volume3[(\"claim<br/>PVC p\")]",
+                "volume4[(\"block<br/>PVC b\")]",
+                "volume5[(\"data<br/>PVC of this pod\")]",
+                "volume6[(\"unknown\")]",
+                "end",
+                "app1 -.->|\"/w<br/>/w2 (subPath part)\"| volume1",
+                "volume1 -.->|\"/r\"| app1",
+                "volume2 -.->|\"/s\"| app1",
+                "volume3 -.->|\"/p\"| app1",
+                "app1 -.->|\"/dev/xvda\"| volume4",
+                "app1 -.->|\"/data\"| volume5",
+                "app1 -.->|\"/u\"| volume6",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_volume_over_the_token_is_left_out_unless_it_is_used_elsewhere_too() {
+        let spec = |elsewhere: &str| {
+            json!({
+                "containers": [
+                    {"name": "a", "volumeMounts": [{"name": "v", "mountPath": format!("{TOKEN_PATH}/")}]},
+                    {"name": "b", "volumeMounts": [{"name": "v", "mountPath": elsewhere}]},
+                ],
+                "volumes": [{"name": "v", "emptyDir": {}}],
+            })
+        };
+        assert!(!drawn(&json!({"spec": spec(TOKEN_PATH)})).contains("volume"));
+        assert!(lines(spec("/tmp")).contains(&"app2 -.->|\"/tmp\"| volume1".to_owned()));
+    }
+
+    #[test]
+    fn ports_say_what_is_unusual_about_them() {
+        let ports = json!([
+            {"containerPort": 8080, "protocol": "TCP"},
+            {"containerPort": 53, "protocol": "UDP", "name": "dns", "hostPort": 5353},
+        ]);
+        assert_eq!(
+            lines(json!({"containers": [{"name": "a", "ports": ports}]})),
+            [
+                "app1[\"a<br/>port 8080<br/>port 53/UDP dns, hostPort 5353\"]",
+                "end"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_order_of_the_start_is_drawn_if_there_is_one() {
+        let named =
+            |names: &[&str]| -> Value { names.iter().map(|name| json!({"name": name})).collect() };
+        let cases = [
+            (vec!["a"], vec!["b"], Some("init1 --> app1")),
+            (vec!["a", "b"], vec![], Some("init1 --> init2")),
+            (vec!["a"], vec![], None),
+            (vec![], vec!["a", "b"], None),
+        ];
+        for (init, containers, expected) in cases {
+            let spec = json!({"initContainers": named(&init), "containers": named(&containers)});
+            let drawn = lines(spec);
+            let order = drawn.iter().find(|line| line.contains("-->"));
+            assert_eq!(order.map(String::as_str), expected);
+        }
+    }
+
+    /// Whatever a name holds, between its quotes stand only harmless characters, entities and our own line
+    /// breaks, and there are as many lines and quotes as for a plain name.
+    #[test]
+    fn no_name_breaks_out_of_its_label() {
+        let pod = |name: &str| {
+            let status = json!({"instances": [{"instance": name, "profile": "p", "revision": "r",
+                "initContainers": [name], "volumes": [format!("{name}-files")]}]});
+            json!({
+                "metadata": {"annotations": {"outrigger.dev/status": status.to_string()}},
+                "spec": {
+                    "initContainers": [{"name": name}],
+                    "containers": [{
+                        "name": name,
+                        "ports": [{"containerPort": 1, "name": name, "protocol": name}],
+                        "volumeMounts": [{"name": name, "mountPath": name, "subPath": name}],
+                    }],
+                    "volumes": [
+                        {"name": name, "hostPath": {"path": name}},
+                        {"name": format!("{name}-files"), "downwardAPI": {"items": [{"path": name}]}},
+                        {"name": format!("{name}-other"), name: {}},
+                    ],
+                },
+            })
+        };
+        let draw = |name: &str| chart(name, &pod(name), &BTreeSet::new());
+        let outside = |chart: &str| -> String { chart.split('"').step_by(2).collect() };
+        let plain = draw("plain");
+        for name in [
+            "end",
+            "a\"] --> b[\"x",
+            "a\nend\n```\n# b",
+            "a\r\u{2028}\u{85}b",
+            "%%{init: {\"theme\": \"dark\"}}%%",
+            "<img src=x onerror=alert(1)>&lt;",
+            "#quot;#35;",
+            "`**b** __c__`",
+            "$$\\frac{$$",
+            "classDef x:#fff;",
+            "fl°°34¶ß",
+            "back\\slash\\",
+            "名前 ñ",
+            "|'{}[]()@~^*=+?!",
+            "",
+        ] {
+            let hostile = draw(name);
+            assert_eq!(outside(&hostile), outside(&plain), "{hostile}");
+            for inside in hostile.split('"').skip(1).step_by(2) {
+                let rest = inside.replace("<br/>", "");
+                let mut entities = rest.split('#');
+                let mut text = entities.next().unwrap().to_owned();
+                for entity in entities {
+                    let (code, after) = entity.split_once(';').unwrap();
+                    assert!(code.chars().all(|each| each.is_ascii_alphanumeric()));
+                    text.push_str(after);
+                }
+                assert!(
+                    text.chars()
+                        .all(|each| each.is_alphanumeric() || " -./,()\u{fffd}".contains(each)),
+                    "{inside}"
+                );
+            }
+        }
+        assert_eq!(
+            label("a<b>&\"#1;\n名"),
+            "a#lt;b#gt;#amp;#quot;#35;1#59;\u{fffd}名"
+        );
+        assert!(!label("$$x$$").contains("#36;#36;"));
+    }
+
+    #[test]
+    fn a_pod_without_a_spec_is_an_empty_box() {
+        assert_eq!(
+            drawn(&json!({})),
+            "flowchart TB\n  subgraph pod[\"Pod shop/web\"]\n  end\n  style pod fill:none,stroke:#6b7280\n"
+        );
+    }
 }

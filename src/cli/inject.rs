@@ -59,8 +59,8 @@ enum Output {
     /// What changes, as a unified diff
     Diff,
     /// A picture of every workload as it would run: Mermaid flowcharts in Markdown code blocks, for a .md
-    /// file or a comment on GitHub or GitLab. What Outrigger added is blue. Thin arrows are the order of the
-    /// start, thick ones the ports that containers declare, dotted ones volumes, away from a container that
+    /// file or a comment on GitHub or GitLab. What Outrigger added is blue, and containers name the ports that
+    /// they declare. Full arrows are the order of the start, dotted ones volumes, away from a container that
     /// can write and towards one that can only read
     Diagram,
 }
@@ -250,5 +250,30 @@ impl InjectCommand {
         };
         out.write_all(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_workload_has_a_code_block_of_its_own() {
+        let text = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {}}\n---\n{apiVersion: v1, kind: Service}\n";
+        let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: b, namespace: c}, spec: {template: {spec: {}}}}";
+        let streams = [("1.yaml", text), ("2.yaml", job)]
+            .map(|(name, text)| Stream::parse(name, text.as_bytes()).unwrap());
+        let all = diagrams(&streams, "shop");
+        let blocks: Vec<_> = all.split("\n\n").collect();
+        assert_eq!(blocks.len(), 2);
+        for (block, title) in blocks.iter().zip(["Pod shop/a", "Job c/b"]) {
+            assert!(block.starts_with("```mermaid\nflowchart TB\n"), "{block}");
+            assert!(
+                block.contains(&format!("subgraph pod[\"{title}\"]")),
+                "{block}"
+            );
+            assert!(block.trim_end().ends_with("\n```"), "{block}");
+        }
+        assert_eq!(diagrams(&streams[..0], "shop"), "");
     }
 }

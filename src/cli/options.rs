@@ -68,7 +68,12 @@ impl CatalogueOptions {
             }
             refused.extend(bad.iter().map(ToString::to_string));
         }
-        anyhow::ensure!(refused.is_empty(), "{}", refused.join("\n"));
+        // A line each, as it stands, so that an editor or a log finds the places.
+        anyhow::ensure!(
+            refused.is_empty(),
+            "profiles are refused:\n{}",
+            refused.join("\n")
+        );
         let catalogue = Catalogue::new(profiles);
         let Some(path) = &self.defaults else {
             return Ok(catalogue);

@@ -1,5 +1,10 @@
 //! `outrigger profile`: look at profiles and check them.
 
+mod check;
+mod docs;
+mod example;
+mod new;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +12,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::options::{CatalogueOptions, profile_sources};
+use super::options::CatalogueOptions;
 use crate::profile::catalogue::hint;
 use crate::profile::{Profile, SettableBy};
 
@@ -39,11 +44,35 @@ enum Action {
         #[command(flatten)]
         catalogue: CatalogueOptions,
     },
-    /// Check profile files as they are checked when they are loaded
+    /// Say everything that is wrong with profile files, and what a good one adds to a sample pod
     Check {
-        /// Files or folders
+        /// Files, folders, or - for standard input
         #[arg(required = true, value_name = "FILE|DIR")]
         paths: Vec<PathBuf>,
+        /// Print the whole sample pods as YAML instead of what they get
+        #[arg(long)]
+        render: bool,
+    },
+    /// Write the reference of profiles, in Markdown
+    Docs {
+        /// Names of profiles. Default: all
+        names: Vec<String>,
+        /// A profile file, or a folder of them with the folders below it; may be given several times. A profile
+        /// replaces the built-in one of the same name
+        #[arg(long = "profiles", value_name = "FILE|DIR")]
+        profiles: Vec<PathBuf>,
+        /// The folder in which to write a file for each profile, and README.md with the list of them. Files that
+        /// are there are overwritten. Default: standard output
+        #[arg(short, long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+    /// Print a profile to start from, which shows the whole language
+    New {
+        /// The profile's name, a DNS label
+        name: String,
+        /// The file to write, which must not exist yet. Default: standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
 }
 
@@ -63,7 +92,31 @@ impl ProfileCommand {
                 describe(find(name, catalogue)?.as_ref(), out)?;
                 Ok(ExitCode::SUCCESS)
             }
-            Action::Check { paths } => check(paths, out),
+            Action::Check { paths, render } => check::check(paths, *render, out),
+            Action::Docs {
+                names,
+                profiles,
+                output,
+            } => {
+                let options = CatalogueOptions {
+                    profiles: profiles.clone(),
+                    defaults: None,
+                };
+                let profiles = if names.is_empty() {
+                    let catalogue = options.load()?;
+                    let all = catalogue.iter().map(|entry| Arc::clone(&entry.profile));
+                    all.collect()
+                } else {
+                    let found = names.iter().map(|name| find(name, &options));
+                    found.collect::<anyhow::Result<Vec<_>>>()?
+                };
+                docs::docs(&profiles, output.as_deref(), out)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::New { name, output } => {
+                new::new(name, output.as_deref(), out)?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }
@@ -130,51 +183,4 @@ fn describe(profile: &Profile, out: &mut dyn Write) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn check(paths: &[PathBuf], out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let mut refused = 0_usize;
-    let mut seen: Vec<(String, String)> = Vec::new();
-    for source in profile_sources(paths)? {
-        let shown = source.name;
-        let (good, bad) = Profile::parse_all(&shown, &source.text);
-        for profile in good {
-            match seen.iter().find(|(name, _)| *name == profile.name) {
-                Some((_, other)) => {
-                    refused += 1;
-                    writeln!(
-                        out,
-                        "{shown}: the profile {:?} stands in {other} already",
-                        profile.name
-                    )?;
-                }
-                None => {
-                    writeln!(
-                        out,
-                        "{shown}: {} is good, revision {}",
-                        profile.name, profile.revision
-                    )?;
-                    seen.push((profile.name, shown.clone()));
-                }
-            }
-        }
-        refused += bad.len();
-        for error in bad {
-            writeln!(out, "{error}")?;
-        }
-    }
-    anyhow::ensure!(
-        refused > 0 || !seen.is_empty(),
-        "there is no profile in {}",
-        paths
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    );
-    Ok(if refused == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
 }

@@ -8,11 +8,12 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use super::document::{
-    Allow, Document, HostNetwork, Match, ProfileError, ProfileProblem, Spec, Validation, Warning,
+    Allow, Document, HostNetwork, Match, Position, ProfileError, ProfileProblem, Spec, Validation,
+    Warning,
 };
 use super::expression::{Expression, Names, Reads};
 use super::parameter::{self, Parameter, Value};
-use crate::yaml;
+use crate::yaml::{self, locate::Places};
 use check::{check_body, check_privileges};
 
 use super::file::FileTemplate;
@@ -34,6 +35,8 @@ pub struct Profile {
     pub source: String,
     /// The text it was read from.
     pub text: String,
+    /// The line of its source on which that text begins, from 1.
+    pub line: usize,
     /// Its parameters, in order of declaration.
     pub parameters: Vec<Parameter>,
     /// The names its expressions use.
@@ -135,11 +138,11 @@ impl Profile {
             let document = piece.text;
             match yaml::read(document) {
                 Ok(Json::Null) => {}
-                Ok(tree) => match Self::from_tree(source, document, &tree) {
+                Ok(tree) => match Self::from_tree(source, document, piece.line, &tree) {
                     Ok(profile) => profiles.push(profile),
                     Err(error) => errors.push(error),
                 },
-                Err(error) => errors.push(no_yaml(source, &error)),
+                Err(error) => errors.push(no_yaml(source, piece.line, error)),
             }
         }
         (profiles, errors)
@@ -148,34 +151,58 @@ impl Profile {
     /// Compiles the one profile in a YAML text.
     ///
     /// # Errors
-    /// Everything that is wrong with it, each with its path.
+    /// Everything that is wrong with it, each with its path and its place in the text.
     pub fn parse(source: &str, text: &str) -> Result<Self, ProfileError> {
-        let tree = yaml::read(text).map_err(|error| no_yaml(source, &error))?;
-        Self::from_tree(source, text, &tree)
+        let tree = yaml::read(text).map_err(|error| no_yaml(source, 1, error))?;
+        Self::from_tree(source, text, 1, &tree)
     }
 
-    fn from_tree(source: &str, text: &str, tree: &Json) -> Result<Self, ProfileError> {
+    /// Where in its source the value at `path` stands, or the nearest one around it: a path as problems have it.
+    pub fn position(&self, path: &str) -> Option<Position> {
+        let position = Places::of(&self.text).find(path)?;
+        Some(position.below(self.line))
+    }
+
+    /// `line`: that of the source on which the text begins.
+    fn from_tree(source: &str, text: &str, line: usize, tree: &Json) -> Result<Self, ProfileError> {
         let name = tree
             .pointer("/metadata/name")
             .and_then(Json::as_str)
             .map(str::to_owned);
-        let refuse = |problems| ProfileError {
-            source: source.to_owned(),
-            name: name.clone(),
-            problems,
+        let refuse = |mut problems: Vec<ProfileProblem>| {
+            let places = Places::of(text);
+            for problem in &mut problems {
+                problem.position = places
+                    .find(&problem.path)
+                    .map(|position| position.below(line));
+            }
+            problems.sort_by_key(|problem| problem.position);
+            ProfileError {
+                source: source.to_owned(),
+                name: name.clone(),
+                problems,
+            }
         };
         let document = Document::decode(tree).map_err(refuse)?;
-        with_room(|| compile(source, text, document))
+        with_room(|| compile(source, text, line, document))
             .unwrap_or_else(|| Err(vec![ProfileProblem::new("", "the compiler failed on it")]))
             .map_err(refuse)
     }
 }
 
-fn no_yaml(source: &str, error: &yaml::Error) -> ProfileError {
+fn no_yaml(source: &str, line: usize, error: yaml::Error) -> ProfileError {
+    let position = error.line.map(|at| {
+        let column = error.column.unwrap_or(1);
+        Position { line: at, column }.below(line)
+    });
+    let message = format!("this is no YAML: {}", error.message);
     ProfileError {
         source: source.to_owned(),
         name: None,
-        problems: vec![ProfileProblem::new("", format!("this is no YAML: {error}"))],
+        problems: vec![ProfileProblem {
+            position,
+            ..ProfileProblem::new("", message)
+        }],
     }
 }
 
@@ -197,7 +224,12 @@ fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     })
 }
 
-fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<ProfileProblem>> {
+fn compile(
+    source: &str,
+    text: &str,
+    line: usize,
+    document: Document,
+) -> Result<Profile, Vec<ProfileProblem>> {
     let mut problems = Vec::new();
     let Document { metadata, spec, .. } = document;
     check_name(&metadata.name, &mut problems);
@@ -322,6 +354,7 @@ fn compile(source: &str, text: &str, document: Document) -> Result<Profile, Vec<
         revision,
         source: source.to_owned(),
         text: text.to_owned(),
+        line,
         parameters,
         names,
         selector: spec.r#match,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::parameter::ParameterSpec;
+pub use crate::yaml::locate::Position;
 
 /// The API group and version of a profile.
 pub const API_VERSION: &str = "outrigger.dev/v1alpha1";
@@ -272,6 +273,8 @@ pub struct ProfileProblem {
     pub path: String,
     /// What is wrong and what is expected.
     pub message: String,
+    /// Where in the file, if there is one: at the key that the path names, or at the nearest one around it.
+    pub position: Option<Position>,
 }
 
 impl ProfileProblem {
@@ -280,6 +283,7 @@ impl ProfileProblem {
         Self {
             path: path.into(),
             message: message.into(),
+            position: None,
         }
     }
 }
@@ -301,20 +305,27 @@ pub struct ProfileError {
     pub source: String,
     /// The profile's name, if the document got that far.
     pub name: Option<String>,
-    /// All problems found, in document order.
+    /// All problems found, in the order of the text.
     pub problems: Vec<ProfileProblem>,
 }
 
+/// A line for each problem: `profiles/x.yaml:12:7: spec.initContainers[0].image: missing`, as compilers write it
+/// and editors read it. Without a place in a file, the profile's name stands there.
 impl fmt::Display for ProfileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.source)?;
-        match &self.name {
-            Some(name) => write!(f, "profile {name:?} is refused:")?,
-            None => write!(f, "this is no profile:")?,
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{}:", self.source)?;
+            match (problem.position, &self.name) {
+                (Some(position), _) => write!(f, "{position}:")?,
+                (None, Some(name)) => write!(f, " profile {name:?}:")?,
+                (None, None) => {}
+            }
+            write!(f, " {problem}")?;
         }
-        self.problems
-            .iter()
-            .try_for_each(|problem| write!(f, "\n  {problem}"))
+        Ok(())
     }
 }
 

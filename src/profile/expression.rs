@@ -148,7 +148,7 @@ const MAX_SOURCE: usize = 16 * 1024;
 const MAX_BRACKETS: usize = 48;
 
 /// Our own functions, beside CEL's standard library and its string and list extensions.
-pub const FUNCTIONS: [(&str, &str); 7] = [
+pub const FUNCTIONS: [(&str, &str); 9] = [
     ("host", "the host of a host:port string, without brackets"),
     ("port", "the port of a host:port string, as an integer"),
     ("dirname", "the directory of a path"),
@@ -159,6 +159,11 @@ pub const FUNCTIONS: [(&str, &str); 7] = [
     ),
     ("isIP", "whether a string is an IP address"),
     ("json", "a value as JSON text"),
+    (
+        "quantity",
+        "the amount of a Kubernetes quantity, in bytes or cores, as a double",
+    ),
+    ("milliseconds", "the length of a duration, as an integer"),
 ];
 
 static ENVIRONMENT: LazyLock<Result<Arc<Env>, String>> = LazyLock::new(|| {
@@ -203,6 +208,16 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationEr
     })?;
     context.add_function("isIP", |This(text): This<Arc<String>>| {
         text.parse::<std::net::IpAddr>().is_ok()
+    })?;
+    context.add_function("quantity", |This(text): This<Arc<String>>| {
+        parameter::quantity::Quantity::parse(&text)
+            .map(|quantity| Cel::Float(quantity.amount()))
+            .map_err(|message| ExecutionError::function_error("quantity", message))
+    })?;
+    context.add_function("milliseconds", |This(text): This<Arc<String>>| {
+        parameter::format::milliseconds(&text)
+            .map(|milliseconds| Cel::Int(i64::try_from(milliseconds).unwrap_or(i64::MAX)))
+            .map_err(|message| ExecutionError::function_error("milliseconds", message))
     })?;
     context.add_function("json", |This(value): This<Cel>| {
         cel_to_json(&value)

@@ -80,6 +80,9 @@ pub struct ScalarSpec {
     /// A regular expression that the whole string must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
+    /// What the pattern asks for, in words: `a size in MiB, as in 64Mi`. Told instead of the pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern_message: Option<String>,
     /// The fewest characters; 1 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_length: Option<u64>,
@@ -450,6 +453,29 @@ impl Parameter {
     pub fn allowed(&self) -> impl Iterator<Item = String> {
         let (Shape::Scalar(scalar) | Shape::List { item: scalar, .. }) = &self.shape;
         scalar.values.iter().map(Value::to_text)
+    }
+
+    /// How much it may hold, in words: `at most 16 items`. Nothing where only the general bound of every text holds.
+    pub fn bounds(&self) -> Option<String> {
+        match &self.shape {
+            Shape::Scalar(scalar) => scalar.bounds(),
+            Shape::List {
+                item,
+                minimum,
+                maximum,
+            } => {
+                let items = match (minimum, maximum) {
+                    (0, maximum) => format!("at most {maximum} items"),
+                    (1, 1) => "1 item".to_owned(),
+                    (minimum, maximum) if minimum == maximum => format!("{minimum} items"),
+                    (minimum, maximum) => format!("{minimum} to {maximum} items"),
+                };
+                Some(match item.bounds() {
+                    Some(bounds) => format!("{items}, each of {bounds}"),
+                    None => items,
+                })
+            }
+        }
     }
 
     /// What is expected, in words: `an integer from 1 to 65535`.

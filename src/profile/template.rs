@@ -257,6 +257,29 @@ impl<'n> Compiler<'n> {
     }
 }
 
+/// A text with `instead` in place of each `${…}`: for people, who are not helped by CEL.
+pub fn replace_expressions(text: &str, instead: &str) -> String {
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        replaced.push_str(&rest[..dollar]);
+        rest = &rest[dollar..];
+        let end = rest.strip_prefix("${").and_then(end_of_expression);
+        if let Some(after) = rest.strip_prefix("$${") {
+            replaced.push_str("${");
+            rest = after;
+        } else if let Some(end) = end {
+            replaced.push_str(instead);
+            rest = &rest[2 + end + 1..];
+        } else {
+            replaced.push('$');
+            rest = &rest[1..];
+        }
+    }
+    replaced.push_str(rest);
+    replaced
+}
+
 /// Where the expression that `text` begins with ends: at the first `}` that closes nothing inside of it
 /// and stands in no string literal.
 fn end_of_expression(text: &str) -> Option<usize> {

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::examples;
 use anyhow::ensure;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -71,7 +72,14 @@ impl Webhook {
             .arg("--kubeconfig")
             .arg(plane.kubeconfig())
             .args(["--profiles", CATALOGUE])
+            .args([
+                "--defaults",
+                &file("defaults.json", &examples::defaults()?.to_string())?,
+            ])
             .args(["--drain-seconds", "1"]);
+        for profile in examples::files("profile.yaml")? {
+            command.arg("--profiles").arg(profile);
+        }
         let mut daemon = Daemon::start(
             &command,
             &folder.path().join("serve.log"),

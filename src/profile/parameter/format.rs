@@ -190,8 +190,16 @@ fn is_cidr(text: &str) -> bool {
 }
 
 fn check_duration(text: &str) -> Result<(), String> {
+    milliseconds(text).map(drop)
+}
+
+/// The length of a duration, as in `1m30s`.
+///
+/// # Errors
+/// Text that is no duration, or one beyond a year.
+pub fn milliseconds(text: &str) -> Result<u64, String> {
     let mut rest = text;
-    let mut seconds = 0_f64;
+    let mut sum = 0_u64;
     if text.is_empty() {
         return Err("it is empty".to_owned());
     }
@@ -208,19 +216,21 @@ fn check_duration(text: &str) -> Result<(), String> {
         let (Ok(number), Some(unit)) = (number.parse::<u32>(), unit) else {
             return Err("a number and one of ms, s, m, h, repeated".to_owned());
         };
-        seconds += f64::from(number)
-            * match unit {
-                "ms" => 0.001,
-                "s" => 1.0,
-                "m" => 60.0,
-                _ => 3600.0,
-            };
+        sum = sum.saturating_add(
+            u64::from(number)
+                * match unit {
+                    "ms" => 1,
+                    "s" => 1000,
+                    "m" => 60 * 1000,
+                    _ => 3600 * 1000,
+                },
+        );
         rest = after.strip_prefix(unit).unwrap_or_default();
     }
-    if seconds > 366.0 * 86400.0 {
+    if sum > 366 * 86400 * 1000 {
         Err("it is longer than a year".to_owned())
     } else {
-        Ok(())
+        Ok(sum)
     }
 }
 

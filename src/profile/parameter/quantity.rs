@@ -9,6 +9,11 @@ pub struct Quantity(i128);
 const NANO: i128 = 1_000_000_000;
 
 impl Quantity {
+    /// The amount in units: bytes, cores.
+    pub fn amount(self) -> f64 {
+        self.0 as f64 / NANO as f64
+    }
+
     /// Reads a quantity that is not negative.
     ///
     /// # Errors

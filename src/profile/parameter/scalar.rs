@@ -12,6 +12,8 @@ pub(super) struct Scalar {
     format: Option<&'static Format>,
     pub(super) values: Vec<Value>,
     pattern: Option<(String, Regex)>,
+    /// What is expected, where the profile says it in words.
+    words: Option<String>,
     length: (u64, u64),
     range: (Option<f64>, Option<f64>),
 }
@@ -48,13 +50,24 @@ impl Scalar {
         let number = matches!(spec.kind, Kind::Integer | Kind::Number);
         let misplaced = [
             ("pattern", spec.pattern.is_some() && !text),
+            (
+                "patternMessage",
+                spec.pattern_message.is_some() && spec.pattern.is_none(),
+            ),
             ("minLength", spec.min_length.is_some() && !text),
             ("maxLength", spec.max_length.is_some() && !text),
             ("minimum", spec.minimum.is_some() && !number),
             ("maximum", spec.maximum.is_some() && !number),
         ];
         for (field, _) in misplaced.into_iter().filter(|(_, wrong)| *wrong) {
-            refuse(field, "does not go with the type".to_owned());
+            refuse(
+                field,
+                match field {
+                    "patternMessage" => "there is no pattern that it could explain",
+                    _ => "does not go with the type",
+                }
+                .to_owned(),
+            );
         }
         let pattern = spec.pattern.as_deref().and_then(|source| {
             // The bare source first: `a)|(b` is good only inside of the anchors, and would lift them.
@@ -98,6 +111,7 @@ impl Scalar {
             format,
             values: Vec::new(),
             pattern,
+            words: spec.pattern_message.clone(),
             length,
             range,
         };
@@ -215,6 +229,20 @@ impl Scalar {
         }
     }
 
+    /// The bounds of its length in words, where they are not those of every text.
+    pub(super) fn bounds(&self) -> Option<String> {
+        if self.kind != Kind::String || !self.values.is_empty() {
+            return None;
+        }
+        let (minimum, maximum) = self.length;
+        match (minimum > 1, maximum != MAX_LENGTH) {
+            (false, false) => None,
+            (false, true) => Some(format!("at most {maximum} characters")),
+            (true, false) => Some(format!("at least {minimum} characters")),
+            (true, true) => Some(format!("{minimum} to {maximum} characters")),
+        }
+    }
+
     pub(super) fn expected(&self) -> String {
         if !self.values.is_empty() {
             let values: Vec<_> = self
@@ -223,6 +251,9 @@ impl Scalar {
                 .map(|value| format!("\"{}\"", value.to_text()))
                 .collect();
             return format!("one of {}", values.join(", "));
+        }
+        if let Some(words) = &self.words {
+            return words.clone();
         }
         if let Some(format) = self.format.filter(|format| format.name != "port") {
             return match &self.pattern {

@@ -17,6 +17,7 @@ pub mod envoy;
 pub mod harness;
 pub mod helm;
 pub mod http;
+pub mod lifecycle;
 pub mod parts;
 pub mod pod;
 pub mod ports;
