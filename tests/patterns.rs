@@ -470,8 +470,8 @@ fn pattern_16_processes_share_memory() {
 #[test]
 fn pattern_17_a_site_is_downloaded_before_the_application_starts() {
     let pod = stored("17-download");
-    assert_eq!(lifecycle::start(&pod.0), ["site ends", "web start"]);
-    let served = pod.mount("web", "/usr/share/nginx/html");
+    assert_eq!(lifecycle::start(&pod.0), ["site ends", "nginx start"]);
+    let served = pod.mount("nginx", "/usr/share/nginx/html");
     assert_eq!(served["readOnly"], true);
     assert_eq!(pod.mount("site", "/download")["name"], served["name"]);
 }
