@@ -163,6 +163,14 @@ impl Profile {
         Some(position.below(self.line))
     }
 
+    /// Compiles a profile that comes as a tree, as an object of the cluster does. `text` is what it is shown as.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its path.
+    pub fn from_object(source: &str, text: &str, tree: &Json) -> Result<Self, ProfileError> {
+        Self::from_tree(source, text, 1, tree)
+    }
+
     /// `line`: that of the source on which the text begins.
     fn from_tree(source: &str, text: &str, line: usize, tree: &Json) -> Result<Self, ProfileError> {
         let name = tree
