@@ -752,7 +752,11 @@ fn envoy_accepts_the_configuration_of_every_golden() -> Result {
     for (case, pod) in goldens()? {
         let mut secrets: BTreeMap<String, Secret> = BTreeMap::new();
         for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {
-            for name in [&volume["secret"]["secretName"], &volume["csi"]["driver"]] {
+            for name in [
+                &volume["secret"]["secretName"],
+                &volume["configMap"]["name"],
+                &volume["csi"]["driver"],
+            ] {
                 if let Some(name) = name.as_str() {
                     secrets.insert(name.to_owned(), content.clone());
                 }

@@ -139,6 +139,16 @@ impl LocalPod {
                 &folder,
                 content.with_context(|| format!("the volume {name} waits for {driver}"))?,
             )?;
+        } else if let Some(projected) = volume.get("projected") {
+            let mut files = BTreeMap::new();
+            for source in list(&projected["sources"]) {
+                let token = source
+                    .get("serviceAccountToken")
+                    .with_context(|| format!("the volume {name} has a source that is not known"))?;
+                // Nobody here would verify it.
+                files.insert(text(&token["path"])?.to_owned(), "a token".to_owned());
+            }
+            swap(&folder, &files)?;
         } else if volume.get("emptyDir").is_some() {
             // As the kubelet makes it.
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
