@@ -93,7 +93,7 @@ impl CatalogueOptions {
     pub fn read(&self) -> anyhow::Result<Loaded> {
         let mut profiles = Catalogue::built_in()?;
         let mut refused = Vec::new();
-        for source in profile_sources(&self.profiles)? {
+        for source in profile_sources(&self.profiles).context("--profiles")? {
             let (good, bad) = Profile::parse_all(&source.name, &source.text);
             for profile in good.into_iter().map(Arc::new) {
                 let before = profiles

@@ -206,7 +206,7 @@ async fn a_log_line_is_one_line_whatever_the_pod_is_called() -> Result {
                 .all(|line| line.contains(r"\nINFO admission: forged")),
             "{log}"
         );
-        assert_eq!(log.lines().count(), 3, "{log}");
+        assert_eq!(log.lines().count(), 4, "{log}");
         assert!(
             !log.contains(['\r', '\u{1b}', '\u{2028}', '\u{202e}', '\0']),
             "{log:?}"
