@@ -103,8 +103,8 @@ impl ServeCommand {
             let profiles = snapshot.catalogue.iter().count();
             let live = Arc::new(ArcSwap::from_pointee(snapshot));
             let _following = self.follow_cluster(&live).await?;
-            let server = Server::bind(config, move |body: &[u8]| {
-                admission::review(body, &live.load())
+            let server = Server::bind(config, move |webhook, body: &[u8]| {
+                admission::answer(webhook, body, &live.load())
             })
             .await?;
             let (listen, operations) = server.addresses()?;

@@ -33,7 +33,7 @@ pub struct Profile {
     pub revision: String,
     /// Where it was read from: `built-in`, a file, the cluster.
     pub source: String,
-    /// The text it was read from.
+    /// The text it was read from; empty if that was an object of the cluster.
     pub text: String,
     /// The line of its source on which that text begins, from 1.
     pub line: usize,
@@ -155,6 +155,14 @@ impl Profile {
     pub fn parse(source: &str, text: &str) -> Result<Self, ProfileError> {
         let tree = yaml::read(text).map_err(|error| no_yaml(source, 1, error))?;
         Self::from_tree(source, text, 1, &tree)
+    }
+
+    /// Compiles a profile from an object of the cluster, which has no text: problems have paths and no places.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its path.
+    pub fn from_object(source: &str, object: &Json) -> Result<Self, ProfileError> {
+        Self::from_tree(source, "", 1, object)
     }
 
     /// Where in its source the value at `path` stands, or the nearest one around it: a path as problems have it.
