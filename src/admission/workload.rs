@@ -236,6 +236,9 @@ enum Key {
     Unknown,
 }
 
+/// What is said of [`Key::Unknown`].
+const UNKNOWN: &str = "Outrigger knows no such annotation; outrigger.dev/inject asks for profiles";
+
 type Pair<'p> = (&'p str, &'p str);
 
 fn pairs<'p>(pairs: Option<&'p Pairs<'_>>) -> impl Iterator<Item = Pair<'p>> {
@@ -360,11 +363,11 @@ impl Review<'_> {
                 ),
                 Some(Key::OfNamespaces) => told.warn(
                     "Misplaced",
-                    format!("{shown} in {at} does nothing: it is a label of namespaces"),
+                    format!("{shown} in {at} does nothing: it is a label for namespaces"),
                 ),
                 Some(Key::Unknown) => told.warn(
                     "Unknown",
-                    format!("{shown} in {at} does nothing: Outrigger knows no such annotation"),
+                    format!("{shown} in {at} does nothing: {UNKNOWN}"),
                 ),
             }
         }
@@ -412,8 +415,8 @@ impl Review<'_> {
                     "Misplaced",
                     "Outrigger itself writes it, on pods; remove it".to_owned(),
                 ),
-                Key::OfNamespaces => ("Misplaced", "it is a label of namespaces".to_owned()),
-                Key::Unknown => ("Unknown", "Outrigger knows no such annotation".to_owned()),
+                Key::OfNamespaces => ("Misplaced", "it is a label for namespaces".to_owned()),
+                Key::Unknown => ("Unknown", UNKNOWN.to_owned()),
             };
             told.warn(
                 reason,
@@ -445,13 +448,8 @@ impl Review<'_> {
                 Key::Parameter if !self.names_instance(key) => {
                     ("Label", "Outrigger knows no such label".to_owned())
                 }
-                Key::Inject | Key::Parameter => {
-                    ("Label", format!("make it an annotation in {right_place}"))
-                }
-                Key::Misspelt(right) => (
-                    "Label",
-                    format!("make it the annotation {right} in {right_place}"),
-                ),
+                Key::Inject | Key::Parameter => ("Label", format!("move it to {right_place}")),
+                Key::Misspelt(right) => ("Label", format!("write it as {right} in {right_place}")),
                 Key::Written => (
                     "Label",
                     "Outrigger itself writes it, as an annotation of pods; remove it".to_owned(),
@@ -460,7 +458,7 @@ impl Review<'_> {
             };
             told.warn(
                 reason,
-                format!("the label {} of {at} does nothing: {what}", shown_key(key)),
+                format!("the label {} on {at} does nothing: {what}", shown_key(key)),
             );
         }
     }
@@ -575,7 +573,15 @@ fn lines(warnings: &[String]) -> Vec<String> {
     // For the line that counts the rest.
     let mut left = MAX_WARNINGS - MAX_WARNING;
     for (index, warning) in warnings.iter().enumerate() {
-        let folded = fold(&clean(warning));
+        let warning = clean(warning);
+        let mut folded = fold(&warning, MAX_WARNING);
+        // The API server passes on a line only once, so no two warnings may end alike.
+        for width in (MAX_WARNING / 2..MAX_WARNING).rev() {
+            if !folded.iter().skip(1).any(|line| lines.contains(line)) {
+                break;
+            }
+            folded = fold(&warning, width);
+        }
         let length: usize = folded.iter().map(String::len).sum();
         if length > left {
             let more = warnings.len() - index;
@@ -590,14 +596,14 @@ fn lines(warnings: &[String]) -> Vec<String> {
     lines
 }
 
-/// A text in lines that are not too long; all but the first are indented.
-fn fold(text: &str) -> Vec<String> {
+/// A text in lines of at most `width` bytes; all but the first are indented.
+fn fold(text: &str, width: usize) -> Vec<String> {
     const INDENT: &str = "  ";
     let mut lines = Vec::new();
     let mut rest = text;
     let mut indent = "";
-    while indent.len() + rest.len() > MAX_WARNING {
-        let mut end = MAX_WARNING - indent.len();
+    while indent.len() + rest.len() > width {
+        let mut end = width - indent.len();
         while !rest.is_char_boundary(end) {
             end -= 1;
         }
@@ -661,23 +667,36 @@ mod tests {
 
     #[test]
     fn long_warnings_go_on_in_the_next_line() {
-        assert_eq!(fold("short"), ["short"]);
-        assert!(fold("").is_empty());
+        assert_eq!(fold("short", MAX_WARNING), ["short"]);
+        assert!(fold("", MAX_WARNING).is_empty());
         let exact = "x".repeat(MAX_WARNING);
-        assert_eq!(fold(&exact), [exact.as_str()]);
+        assert_eq!(fold(&exact, MAX_WARNING), [exact.as_str()]);
         let word = "ä".repeat(150);
         for text in [
             "a few words that are said again ".repeat(12),
             word.clone(),
             format!("{} {word} end", "y".repeat(100)),
         ] {
-            let folded = fold(&text);
+            let folded = fold(&text, MAX_WARNING);
             assert!(folded.len() > 1);
             assert!(folded.iter().all(|line| line.len() <= MAX_WARNING));
             let whole: String = folded.concat();
             let plain = |text: &str| text.replace(' ', "");
             assert_eq!(plain(&whole), plain(&text));
         }
+    }
+
+    #[test]
+    fn no_two_warnings_end_in_the_same_line() {
+        let end = "does nothing: move it to spec.jobTemplate.spec.template.metadata.annotations";
+        let warnings: Vec<String> = ["envoy-tls", "fluentd", "log-tail"]
+            .iter()
+            .map(|name| format!("{name}.outrigger.dev/a-long-parameter on the CronJob {end}"))
+            .collect();
+        let lines = lines(&warnings);
+        assert!(lines.len() > warnings.len());
+        let distinct: std::collections::BTreeSet<_> = lines.iter().collect();
+        assert_eq!(distinct.len(), lines.len(), "{lines:#?}");
     }
 
     #[test]
