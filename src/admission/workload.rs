@@ -5,6 +5,7 @@
 //! is asked here, about the pod template, while somebody still reads the answer. It is advice: a workload is
 //! always let through.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -19,7 +20,6 @@ use crate::inject::decide::{DOMAIN, INJECTION_LABEL};
 use crate::inject::pod::{Pairs, Pod, Text};
 use crate::inject::problem::{MAX_TOLD, shown_key};
 use crate::inject::{self, INJECT, STATUS, Skip, Verdict};
-use crate::profile::Catalogue;
 use crate::profile::compile::FILES;
 use crate::profile::document::LabelSelector;
 use crate::profile::parameter;
@@ -186,20 +186,28 @@ fn look(opened: &Opened<'_, &RawValue>, snapshot: &Snapshot, name: &mut String) 
     let Ok(pod) = Pod::parse(template.as_bytes()) else {
         return Told::nothing("Unreadable");
     };
+    let pods = pod.metadata.as_ref();
+    let pods = Keys {
+        annotations: pods.and_then(|metadata| metadata.annotations.as_ref()),
+        labels: pods.and_then(|metadata| metadata.labels.as_ref()),
+    };
+    let all = [pods, Keys::of(&own), Keys::of(&job)];
+    if !all.iter().any(Keys::mention_us) {
+        return Told::nothing("NotMentioned");
+    }
     let review = Review {
         at: format!("the {}", kind.name),
         kind,
-        own,
-        job,
-        pod,
+        annotations: pairs(pods.annotations).collect(),
+        labels: pairs(pods.labels).collect(),
+        instances: all.iter().flat_map(Keys::instances).collect(),
+        all,
+        pod: &pod,
         template,
         namespace: request.namespace(),
         dry_run: request.dry_run.unwrap_or(false),
         snapshot,
     };
-    if !review.mentions_us() {
-        return Told::nothing("NotMentioned");
-    }
     review.look()
 }
 
@@ -208,10 +216,15 @@ struct Review<'a> {
     kind: Kind,
     /// `the Deployment`.
     at: String,
-    own: Metadata<'a>,
-    /// The metadata of a CronJob's jobs.
-    job: Metadata<'a>,
-    pod: Pod<'a>,
+    /// What its pods get, its own, and what the jobs of a CronJob get.
+    all: [Keys<'a>; 3],
+    /// The annotations that its pods get.
+    annotations: HashMap<&'a str, &'a str>,
+    /// The labels that its pods get.
+    labels: HashMap<&'a str, &'a str>,
+    /// Names that it gives to instances, wherever and however it does.
+    instances: HashSet<&'a str>,
+    pod: &'a Pod<'a>,
     /// The pod template as JSON.
     template: &'a str,
     namespace: &'a str,
@@ -251,46 +264,51 @@ fn mentions_us(key: &str) -> bool {
     key.to_ascii_lowercase().contains("outrigger.")
 }
 
-impl Review<'_> {
-    fn template_annotations(&self) -> impl Iterator<Item = Pair<'_>> {
-        let metadata = self.pod.metadata.as_ref();
-        pairs(metadata.and_then(|metadata| metadata.annotations.as_ref()))
+/// The annotations and labels at one place.
+#[derive(Clone, Copy)]
+struct Keys<'a> {
+    annotations: Option<&'a Pairs<'a>>,
+    labels: Option<&'a Pairs<'a>>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(metadata: &'a Metadata<'a>) -> Self {
+        Self {
+            annotations: metadata.annotations.as_ref(),
+            labels: metadata.labels.as_ref(),
+        }
     }
 
-    fn template_labels(&self) -> impl Iterator<Item = Pair<'_>> {
-        let metadata = self.pod.metadata.as_ref();
-        pairs(metadata.and_then(|metadata| metadata.labels.as_ref()))
+    fn all(&self) -> impl Iterator<Item = Pair<'a>> + use<'a> {
+        pairs(self.annotations).chain(pairs(self.labels))
     }
 
-    /// Every annotation and label, wherever it stands.
-    fn all(&self) -> impl Iterator<Item = Pair<'_>> {
-        self.template_annotations()
-            .chain(self.template_labels())
-            .chain(pairs(self.own.annotations.as_ref()))
-            .chain(pairs(self.own.labels.as_ref()))
-            .chain(pairs(self.job.annotations.as_ref()))
-            .chain(pairs(self.job.labels.as_ref()))
-    }
-
-    fn mentions_us(&self) -> bool {
+    fn mention_us(&self) -> bool {
         self.all().any(|(key, _)| mentions_us(key))
     }
 
+    fn instances(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.all()
+            .filter(|(key, _)| key.ends_with("/inject") && mentions_us(key))
+            .flat_map(|(_, list)| list.split(','))
+            .filter_map(|item| Some(item.split_once('=')?.0.trim()))
+    }
+}
+
+impl Review<'_> {
     fn look(&self) -> Told {
         let mut told = Told::default();
         let advice = self.ask_the_engine(&mut told);
-        self.misplaced(pairs(self.own.annotations.as_ref()), &self.at, &mut told);
-        let job = "spec.jobTemplate.metadata";
-        self.misplaced(pairs(self.job.annotations.as_ref()), job, &mut told);
-
-        let here: Vec<&str> = self.template_labels().map(|(key, _)| key).collect();
+        let [pods, own, job] = &self.all;
+        let at_job = "spec.jobTemplate.metadata";
+        self.misplaced(own, &self.at, &mut told);
+        self.misplaced(job, at_job, &mut told);
         // The labels of a workload are mostly those of its pods: one of both is told of once.
-        let elsewhere = |pair: &Pair<'_>| !here.contains(&pair.0);
-        let own = pairs(self.own.labels.as_ref()).filter(elsewhere);
-        self.labelled(own, &self.at, &mut told);
-        let labels = pairs(self.job.labels.as_ref()).filter(elsewhere);
-        self.labelled(labels, job, &mut told);
-        self.labelled(self.template_labels(), "the pod template", &mut told);
+        let elsewhere = |pair: &Pair<'_>| !self.labels.contains_key(pair.0);
+        let labels = pairs(own.labels).filter(elsewhere);
+        self.labelled(labels, &self.at, &mut told);
+        self.labelled(pairs(job.labels).filter(elsewhere), at_job, &mut told);
+        self.labelled(pairs(pods.labels), "the pod template", &mut told);
 
         for warning in advice.warnings {
             told.warn("Advice", warning);
@@ -311,7 +329,7 @@ impl Review<'_> {
                 operation: "CREATE",
                 is_pod: self.pod.spec.is_some(),
                 dry_run: self.dry_run,
-                pod: &self.pod,
+                pod: self.pod,
                 object: &object,
                 facts: facts.map(Arc::as_ref),
                 sidecars: self.snapshot.sidecars,
@@ -346,7 +364,7 @@ impl Review<'_> {
         }
         let at = self.kind.annotations;
         let mut parameters = Vec::new();
-        for (key, _) in self.template_annotations() {
+        for (key, _) in pairs(self.all[0].annotations) {
             let ours = key
                 .split_once('/')
                 .is_some_and(|(domain, _)| is_ours(&domain.to_ascii_lowercase()));
@@ -372,11 +390,15 @@ impl Review<'_> {
             }
         }
         // If `inject` stands elsewhere, there is a warning that brings it here.
-        let asks = self.all().any(|(key, _)| match self.read(key) {
-            Some(Key::Inject) => true,
-            Some(Key::Misspelt(right)) => right == INJECT,
-            _ => false,
-        });
+        let asks = self
+            .all
+            .iter()
+            .flat_map(Keys::all)
+            .any(|(key, _)| match self.read(key) {
+                Some(Key::Inject) => true,
+                Some(Key::Misspelt(right)) => right == INJECT,
+                _ => false,
+            });
         if let (false, [first, others @ ..]) = (asks, parameters.as_slice()) {
             let what = match others.len() {
                 0 => format!("{first} does nothing"),
@@ -388,18 +410,18 @@ impl Review<'_> {
     }
 
     /// Annotations that stand where pods do not get them.
-    fn misplaced<'p>(&self, found: impl Iterator<Item = Pair<'p>>, at: &str, told: &mut Told) {
+    fn misplaced(&self, found: &Keys<'_>, at: &str, told: &mut Told) {
         let right_place = self.kind.annotations;
-        for (key, value) in found {
+        for (key, value) in pairs(found.annotations) {
             let Some(meaning) = self.read(key) else {
                 continue;
             };
             if told.warnings.len() >= MAX_TOLD {
                 return;
             }
-            let there = self.template_annotations().find(|(known, _)| *known == key);
+            let there = self.annotations.get(key);
             // Some tools annotate everything alike; nothing is lost then.
-            if there.is_some_and(|(_, known)| known == value) {
+            if there.is_some_and(|known| *known == value) {
                 continue;
             }
             let (reason, what) = match meaning {
@@ -436,9 +458,7 @@ impl Review<'_> {
                 return;
             }
             // Somebody may select by a label what is asked for by the annotation.
-            let also = self
-                .template_annotations()
-                .any(|known| known == (key, value));
+            let also = self.annotations.get(key) == Some(&value);
             if also || self.selects(key, false) {
                 continue;
             }
@@ -495,21 +515,10 @@ impl Review<'_> {
         inject::decide::parameter_key(key).is_some_and(|(instance, _)| self.is_instance(instance))
     }
 
-    /// Whether a name is one that parameters can be meant for: that of a profile, or one that this workload
-    /// gives to an instance, wherever and however it does.
+    /// Whether a name is one that parameters can be meant for: that of a profile or of an instance.
     fn is_instance(&self, name: &str) -> bool {
-        knows(&self.snapshot.catalogue, name)
-            || self
-                .all()
-                .filter(|(key, _)| mentions_us(key) && key.ends_with("/inject"))
-                .flat_map(|(_, list)| list.split(','))
-                .filter_map(|item| item.split_once('='))
-                .any(|(instance, _)| instance.trim() == name)
+        self.instances.contains(name) || self.snapshot.catalogue.get(name).is_some()
     }
-}
-
-fn knows(catalogue: &Catalogue, name: &str) -> bool {
-    catalogue.get(name).is_some()
 }
 
 /// What the engine has to say besides a refusal.
