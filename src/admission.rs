@@ -263,6 +263,7 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
             dry_run: request.dry_run.unwrap_or(false),
             pod,
             object: &object,
+            claims: &[],
             facts: snapshot.namespaces.get(namespace).map(Arc::as_ref),
             sidecars: snapshot.sidecars,
         },

@@ -76,6 +76,9 @@ pub struct Request<'a> {
     pub pod: &'a Pod<'a>,
     /// The pod as a JSON tree, made when a profile reads `object`.
     pub object: &'a (dyn Fn() -> Json + Send + Sync),
+    /// Names of volumes that the pod will have besides its own: those that a StatefulSet's controller adds, where
+    /// its template is judged instead of a pod.
+    pub claims: &'a [&'a str],
     /// What is known of the namespace.
     pub facts: Option<&'a Namespace>,
     /// How sidecars run here.
@@ -227,7 +230,7 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
                 .is_some_and(|old| old.revision == new.revision)
         });
     add_status(&mut plan, status);
-    check_result(pod, &plan, &new, &mut problems);
+    check_result(request, &plan, &new, &mut problems);
     drop(new);
     if !problems.is_empty() {
         return Outcome {
@@ -275,7 +278,7 @@ fn request_scope<'a>(request: &'a Request<'_>) -> RequestScope<'a> {
 }
 
 fn check_result(
-    pod: &Pod<'_>,
+    request: &Request<'_>,
     plan: &Plan,
     instances: &[(&Instance<'_>, Rendered)],
     problems: &mut Vec<Problem>,
@@ -294,7 +297,9 @@ fn check_result(
             }
         }
     }
-    let view = check::View::of(pod, plan, &fragments);
+    let mut view = check::View::of(request.pod, plan, &fragments);
+    view.volumes
+        .extend(request.claims.iter().map(|claim| (*claim, false)));
     if view.host_network {
         for (fragment, container) in plan.fragments.iter().zip(&fragments) {
             let Some((instance, _)) = instances.get(fragment.owner) else {

@@ -924,6 +924,14 @@ fn power_over_the_node_needs_namespaces() {
             "ports: [{containerPort: 80, hostPort: 80}]",
             "ports[0].hostPort",
         ),
+        (
+            "livenessProbe: {httpGet: {port: 80, host: '${instance}'}}",
+            "livenessProbe.httpGet.host",
+        ),
+        (
+            "lifecycle: {preStop: {tcpSocket: {port: 80, host: 169.254.169.254}}}",
+            "lifecycle.preStop.tcpSocket.host",
+        ),
     ];
     let mut failures = Vec::new();
     for (field, path) in rows {

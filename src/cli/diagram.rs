@@ -2,7 +2,7 @@
 //!
 //! The picture shows what the pod template says and nothing else: who calls whom on localhost, or whether
 //! something listens on a declared port, is not known here. Every text that comes from a manifest goes
-//! through [`label`]; ids are made of positions, so that no name can be mistaken for syntax.
+//! through `label`; ids are made of positions, so that no name can be mistaken for syntax.
 
 use std::collections::BTreeSet;
 

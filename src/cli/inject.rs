@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::diagram;
 use super::options::{CatalogueOptions, NativeSidecars};
@@ -148,7 +148,8 @@ impl Manifests {
                 title(workload)
             )
         })?;
-        let object = || workload.pod.clone();
+        let claims = claims(workload);
+        let object = || with_claims(workload, &claims);
         let outcome = inject::inject(
             &inject::Request {
                 namespace: workload.namespace,
@@ -157,6 +158,7 @@ impl Manifests {
                 dry_run: false,
                 pod: &pod,
                 object: &object,
+                claims: &claims,
                 facts: self
                     .snapshot
                     .namespaces
@@ -168,6 +170,30 @@ impl Manifests {
         );
         Ok(Decided::of(&outcome))
     }
+}
+
+/// The volumes that the controller of a StatefulSet adds to each of its pods.
+fn claims<'w>(workload: &Workload<'w>) -> Vec<&'w str> {
+    let claims = workload.object["spec"]["volumeClaimTemplates"].as_array();
+    claims
+        .into_iter()
+        .flatten()
+        .filter_map(|claim| claim["metadata"]["name"].as_str())
+        .collect()
+}
+
+/// The pod template as expressions see it, with those volumes.
+fn with_claims(workload: &Workload<'_>, claims: &[&str]) -> Json {
+    let mut pod = workload.pod.clone();
+    for name in claims {
+        let claim = json!({"claimName": format!("{name}-{}-0", workload.name)});
+        let volume = json!({"name": name, "persistentVolumeClaim": claim});
+        match &mut pod["spec"]["volumes"] {
+            Json::Array(volumes) => volumes.push(volume),
+            other => *other = json!([volume]),
+        }
+    }
+    pod
 }
 
 impl Decided {

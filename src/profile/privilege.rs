@@ -35,6 +35,9 @@ const HARMLESS_TYPES: &[&str] = &[
     "container_engine_t",
 ];
 
+/// A probe goes from the node's network to wherever it says (forbidden by the baseline since Kubernetes 1.34).
+const HOST: &str = "lets the node connect to any address";
+
 /// The powers that a container is given, each with its path.
 pub fn of_container(container: &Json, path: &str) -> Vec<ProfileProblem> {
     let mut found = Vec::new();
@@ -50,6 +53,20 @@ pub fn of_container(container: &Json, path: &str) -> Vec<ProfileProblem> {
                 &format!("ports[{index}].hostPort"),
                 "opens a port of the node",
             );
+        }
+    }
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        for action in ["httpGet", "tcpSocket"] {
+            if is_text(&container[probe][action]["host"]) {
+                power(&format!("{probe}.{action}.host"), HOST);
+            }
+        }
+    }
+    for hook in ["postStart", "preStop"] {
+        for action in ["httpGet", "tcpSocket"] {
+            if is_text(&container["lifecycle"][hook][action]["host"]) {
+                power(&format!("lifecycle.{hook}.{action}.host"), HOST);
+            }
         }
     }
     let context = &container["securityContext"];
@@ -116,6 +133,10 @@ fn needs_allow(what: &str) -> String {
 
 fn items(list: &Json) -> impl Iterator<Item = &Json> {
     list.as_array().into_iter().flatten()
+}
+
+fn is_text(value: &Json) -> bool {
+    value.as_str().is_some_and(|text| !text.is_empty())
 }
 
 fn is_set(value: &Json) -> bool {

@@ -221,6 +221,7 @@ impl Example {
                 dry_run: false,
                 pod: &pod,
                 object: &object,
+                claims: &[],
                 facts: Some(&facts),
                 sidecars: SidecarMode::Native,
             },

@@ -61,6 +61,11 @@ pub static FORMATS: &[Format] = &[
         path::check_absolute,
     ),
     string(
+        "mount-path",
+        "an absolute path, as in /data or /etc/nginx/conf.d",
+        path::check_mount,
+    ),
+    string(
         "path-glob",
         "an absolute path that may hold '*' and '?', as in /var/log/app/*.log",
         path::check_glob,

@@ -27,6 +27,30 @@ pub fn fixed_directory(path: &str) -> &str {
     }
 }
 
+/// Why a path is not one at which a volume may stand in the application. Unlike files to read, these may be below
+/// /etc, where many a program has its configuration; what Kubernetes and the image keep there stays.
+pub(super) fn check_mount(path: &str) -> Result<(), String> {
+    const KEPT: [&str; 7] = [
+        "hosts",
+        "hostname",
+        "resolv.conf",
+        "passwd",
+        "group",
+        "shadow",
+        "ssl",
+    ];
+    match path.strip_prefix("/etc/") {
+        Some(rest) => {
+            let first = rest.split('/').next().unwrap_or_default();
+            if KEPT.contains(&first) {
+                return Err(format!("/etc/{first} belongs to the system"));
+            }
+            check_absolute(&format!("/{rest}"))
+        }
+        None => check_absolute(path),
+    }
+}
+
 /// Why a path is not one that may be mounted or read.
 pub(super) fn check_absolute(path: &str) -> Result<(), String> {
     let Some(rest) = path.strip_prefix('/') else {
@@ -132,6 +156,24 @@ mod tests {
         }
         for good in ["/data", "/var/log/app", "/dev/shm", "/srv/www", "/var/log"] {
             assert_eq!(check_absolute(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn volumes_may_stand_below_etc_but_not_in_the_way() {
+        for bad in [
+            "/etc",
+            "/etc/",
+            "/etc/ssl/certs",
+            "/etc/passwd",
+            "/etc/a/../b",
+            "/proc/x",
+            "etc/x",
+        ] {
+            assert!(check_mount(bad).is_err(), "{bad}");
+        }
+        for good in ["/etc/nginx/conf.d", "/etc/prometheus", "/data", "/etc/run"] {
+            assert_eq!(check_mount(good), Ok(()), "{good}");
         }
     }
 
