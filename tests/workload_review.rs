@@ -24,7 +24,8 @@ use std::time::Duration;
 use outrigger::admission::{self, Snapshot, Webhook};
 use outrigger::certificate::{CertificatePair, Subject};
 use outrigger::inject::Namespace;
-use outrigger::profile::{Catalogue, Profile};
+use outrigger::manifest::Stream;
+use outrigger::profile::{Catalogue, Defaults, Profile};
 use outrigger::server::{CertificateSource, Server, ServerConfig};
 use serde_json::{Value, json};
 
@@ -230,6 +231,78 @@ async fn the_running_server_says_what_the_library_says() {
     }
     stop.send(()).unwrap();
     running.await.unwrap();
+}
+
+/// Every example of the gallery, as its author applies it and as `outrigger inject` writes it: nothing is wrong, and
+/// the advice is that of `inject`.
+#[test]
+fn examples_are_told_no_more_than_what_inject_tells() {
+    let mut seen = BTreeSet::new();
+    let shipped = catalogue();
+    for folder in entries(&here("examples")) {
+        if !folder.join("workload.yaml").exists() {
+            continue;
+        }
+        let name = folder.display().to_string();
+        let existing = |file: &str| Some(folder.join(file)).filter(|path| path.exists());
+        let mut profiles: Vec<_> = shipped.iter().map(|entry| entry.profile.clone()).collect();
+        if let Some(path) = existing("profile.yaml") {
+            let profile = Profile::parse("profile.yaml", &fs::read_to_string(path).unwrap());
+            profiles.push(Arc::new(profile.unwrap()));
+        }
+        let mut snapshot = Snapshot {
+            catalogue: Catalogue::new(profiles),
+            ..Snapshot::default()
+        };
+        if let Some(path) = existing("defaults.yaml") {
+            let defaults = Defaults::parse("defaults.yaml", &fs::read_to_string(path).unwrap());
+            let catalogue = snapshot.catalogue.clone();
+            snapshot.catalogue = catalogue.with_defaults("", &defaults.unwrap()).unwrap();
+        }
+        let mut namespace = "default".to_owned();
+        if let Some(path) = existing("namespace.yaml") {
+            let metadata = yaml(&path)["metadata"].clone();
+            let facts = Namespace {
+                labels: strings(&metadata["labels"]),
+                annotations: strings(&metadata["annotations"]),
+            };
+            namespace = metadata["name"].as_str().unwrap().to_owned();
+            snapshot
+                .namespaces
+                .insert(namespace.as_str().into(), Arc::new(facts));
+        }
+        for (file, expected) in [
+            ("workload.yaml", ["Clean", "Advice"]),
+            ("after.yaml", ["AlreadyInjected", "Advice"]),
+        ] {
+            let stream = Stream::parse(file, &fs::read(folder.join(file)).unwrap()).unwrap();
+            let workloads = stream.workloads(&namespace);
+            let workload = &workloads[0];
+            if workload.kind == "Pod" {
+                continue;
+            }
+            let mut review = review(workload.object, "1");
+            review["request"]["namespace"] = json!(workload.namespace);
+            let body = review.to_string();
+            let reviewed =
+                admission::answer(Webhook::Workload, body.as_bytes(), &snapshot).unwrap();
+            let answer = serde_json::from_slice(&reviewed.body).unwrap();
+            let warnings = warnings_of(&answer, &json!("1"));
+            let reason = reviewed.summary.reason;
+            assert!(expected.contains(&reason), "{name}/{file}: {warnings:#?}");
+            if file == "workload.yaml" {
+                let inject = existing("warnings.txt")
+                    .map(|path| fs::read_to_string(path).unwrap())
+                    .unwrap_or_default();
+                for warning in warnings {
+                    let words = warning.trim();
+                    assert!(inject.contains(words), "{name}: {warning} in {inject}");
+                }
+            }
+            seen.insert(workload.kind.to_owned());
+        }
+    }
+    assert!(seen.len() > 3, "{seen:?}");
 }
 
 /// A workload that would be warned about, to be reviewed in circumstances in which it is not.

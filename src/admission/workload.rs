@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value as Json;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::{
@@ -57,6 +57,15 @@ struct Spec<'a> {
     template: Option<&'a RawValue>,
     #[serde(borrow, default)]
     job_template: Option<JobTemplate<'a>>,
+    #[serde(borrow, default)]
+    volume_claim_templates: Option<Vec<Claim<'a>>>,
+}
+
+/// A volume that the pods of a StatefulSet get from its controller.
+#[derive(Default, Deserialize)]
+struct Claim<'a> {
+    #[serde(borrow, default)]
+    metadata: Option<Metadata<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -174,6 +183,11 @@ fn look(opened: &Opened<'_, &RawValue>, snapshot: &Snapshot, name: &mut String) 
     if made && matches!(kind.name, "ReplicaSet" | "Job") {
         return Told::nothing("Owned");
     }
+    let claims = spec.volume_claim_templates.unwrap_or_default();
+    let claims: Vec<&str> = claims
+        .iter()
+        .filter_map(|claim| claim.metadata.as_ref()?.name.as_deref())
+        .collect();
     let (job, template) = match (kind.name, spec.job_template) {
         ("CronJob", job) => {
             let job = job.unwrap_or_default();
@@ -204,6 +218,8 @@ fn look(opened: &Opened<'_, &RawValue>, snapshot: &Snapshot, name: &mut String) 
         all,
         pod: &pod,
         template,
+        name,
+        claims,
         namespace: request.namespace(),
         dry_run: request.dry_run.unwrap_or(false),
         snapshot,
@@ -227,6 +243,9 @@ struct Review<'a> {
     pod: &'a Pod<'a>,
     /// The pod template as JSON.
     template: &'a str,
+    name: &'a str,
+    /// The volumes that the pods get besides.
+    claims: Vec<&'a str>,
     namespace: &'a str,
     dry_run: bool,
     snapshot: &'a Snapshot,
@@ -321,7 +340,10 @@ impl Review<'_> {
 
     /// What the engine will say to the pods.
     fn ask_the_engine(&self, told: &mut Told) -> Advice {
-        let object = || serde_json::from_str(self.template).unwrap_or(Json::Null);
+        let object = || {
+            let template = serde_json::from_str(self.template).unwrap_or_else(|_| json!({}));
+            inject::with_claims(template, self.name, &self.claims)
+        };
         let facts = self.snapshot.namespaces.get(self.namespace);
         let outcome = inject::inject(
             &inject::Request {
@@ -331,6 +353,7 @@ impl Review<'_> {
                 dry_run: self.dry_run,
                 pod: self.pod,
                 object: &object,
+                claims: &self.claims,
                 facts: facts.map(Arc::as_ref),
                 sidecars: self.snapshot.sidecars,
             },
