@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use outrigger::admission::{self, Snapshot, Webhook};
@@ -27,6 +27,7 @@ use outrigger::inject::Namespace;
 use outrigger::manifest::Stream;
 use outrigger::profile::{Catalogue, Defaults, Profile};
 use outrigger::server::{CertificateSource, Server, ServerConfig};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 struct Case {
@@ -120,7 +121,7 @@ impl Case {
         let reviewed = admission::answer(Webhook::Workload, review.as_bytes(), &self.snapshot);
         let reviewed = reviewed.unwrap();
         let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
-        let warnings = warnings_of(&answer, &review_uid("1"));
+        let warnings = warnings_of(&answer, &json!("1"));
         let expected = match warnings.is_empty() {
             true => "allowed",
             false => "warned",
@@ -128,10 +129,6 @@ impl Case {
         assert_eq!(reviewed.summary.outcome, expected, "{}", self.name);
         warnings
     }
-}
-
-fn review_uid(uid: &str) -> Value {
-    json!(uid)
 }
 
 /// A review of its creation, as the API server sends it.
@@ -395,6 +392,39 @@ fn what_a_controller_made_was_told_of_before() {
     }
 }
 
+/// A namespace that is applied together with its workloads is known a moment later. What it may set is then no
+/// reason to warn.
+#[test]
+fn a_new_namespace_may_still_set_what_is_missing() {
+    let asks = |annotations: Value| {
+        let mut workload = misplaced();
+        workload["metadata"]["annotations"] = json!({});
+        workload["spec"]["template"]["metadata"]["annotations"] = annotations;
+        review(&workload, "1").to_string()
+    };
+    let missing = asks(json!({"outrigger.dev/inject": "envoy-egress"}));
+    let bound = asks(json!({"outrigger.dev/inject": "kernel-setting"}));
+    let unheard = asks(json!({"envoy-tls.outrigger.dev/secret": "web-tls"}));
+    let wrong = asks(json!({"outrigger.dev/inject": "envoy-tsl"}));
+    let mut snapshot = Snapshot {
+        catalogue: catalogue(),
+        ..Snapshot::default()
+    };
+    let mut outcomes = |known: &str| {
+        let facts = Arc::new(Namespace::default());
+        snapshot.namespaces.insert(known.into(), facts);
+        [&missing, &bound, &unheard, &wrong].map(|body| {
+            let reviewed = admission::answer(Webhook::Workload, body.as_bytes(), &snapshot);
+            reviewed.unwrap().summary.outcome
+        })
+    };
+    assert_eq!(
+        outcomes("other"),
+        ["allowed", "allowed", "allowed", "warned"]
+    );
+    assert_eq!(outcomes("shop"), ["warned"; 4]);
+}
+
 /// However much is wrong, the API server gets no more than it passes on, and quickly.
 #[test]
 fn a_thousand_wrong_keys_are_told_in_short() {
@@ -414,6 +444,56 @@ fn a_thousand_wrong_keys_are_told_in_short() {
     assert!(warnings.last().unwrap().starts_with("and "), "{warnings:?}");
     let distinct: BTreeSet<_> = warnings.iter().collect();
     assert!(distinct.len() > 20, "{warnings:?}");
+}
+
+fn keys() -> impl Strategy<Value = Value> {
+    let key = prop_oneof![
+        "(outrigger|Outrigger|envoy-tls\\.outrigger|files\\.outrigger|db\\.outrigger|inject\\.outrigger)\\.(dev|io|k8s\\.io)/(inject|Injekt|status|secret|upstream|injection|[a-z./]{0,9})",
+        "(outrigger\\.dev/inject|envoy-tls\\.outrigger\\.dev/secret)",
+        "[a-z./]{0,20}",
+        any::<String>(),
+    ];
+    let value = prop_oneof![
+        "(db=)?(envoy-tls|envoy-egress|fluentd|none|nothing)(, (log-tail|wait-for))?",
+        any::<String>(),
+    ];
+    let pairs = proptest::collection::vec((key, value.prop_map(Value::from)), 0..5);
+    pairs.prop_map(|pairs| Value::Object(pairs.into_iter().collect()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever stands wherever: it is allowed, and what is said can be passed on.
+    #[test]
+    fn every_workload_is_allowed(
+        places in proptest::collection::vec(keys(), 6),
+        cron in any::<bool>(),
+        known in any::<bool>(),
+    ) {
+        static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(catalogue);
+        let metadata = |n: usize| json!({"name": "web", "annotations": places[n], "labels": places[n + 1]});
+        let template = json!({"metadata": metadata(0), "spec": {"containers": [{"name": "web"}]}});
+        let spec = json!({"template": template});
+        let workload = match cron {
+            true => json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata(2),
+                "spec": {"jobTemplate": {"metadata": metadata(4), "spec": spec}}}),
+            false => json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(2), "spec": spec}),
+        };
+        let mut snapshot = Snapshot { catalogue: CATALOGUE.clone(), ..Snapshot::default() };
+        if known {
+            snapshot.namespaces.insert("shop".into(), Arc::new(Namespace::default()));
+        }
+        let body = review(&workload, "1").to_string();
+        let reviewed = admission::answer(Webhook::Workload, body.as_bytes(), &snapshot).unwrap();
+        let answer = serde_json::from_slice(&reviewed.body).unwrap();
+        let warnings = warnings_of(&answer, &json!("1"));
+        let again = admission::answer(Webhook::Workload, body.as_bytes(), &snapshot).unwrap();
+        prop_assert_eq!(&again.body, &reviewed.body);
+        prop_assert!(warnings.iter().all(|line| !line.chars().any(char::is_control)));
+        let told = reviewed.summary.outcome == "warned";
+        prop_assert_eq!(told, !warnings.is_empty());
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::{
 use crate::inject::decide::{DOMAIN, INJECTION_LABEL};
 use crate::inject::pod::{Pairs, Pod, Text};
 use crate::inject::problem::{MAX_TOLD, shown_key};
-use crate::inject::{self, INJECT, STATUS, Skip, Verdict};
+use crate::inject::{self, Code, INJECT, Problem, STATUS, Skip, Verdict};
 use crate::profile::compile::FILES;
 use crate::profile::document::LabelSelector;
 use crate::profile::parameter;
@@ -362,7 +362,8 @@ impl Review<'_> {
         let mut skip = None;
         match outcome.verdict {
             Verdict::Denied(problems) => {
-                for problem in problems.iter().take(MAX_TOLD) {
+                let sure = |problem: &&Problem| !self.is_new_namespace() || !may_pass(problem.code);
+                for problem in problems.iter().filter(sure).take(MAX_TOLD) {
                     told.warn(
                         problem.code.as_str(),
                         format!("pods of this {} will be refused: {problem}", self.kind.name),
@@ -377,6 +378,13 @@ impl Review<'_> {
             warnings: outcome.warnings,
             skip,
         }
+    }
+
+    /// Whether the namespace is one of which nothing is known yet, though others are: it was applied a moment
+    /// ago, likely with the same command.
+    fn is_new_namespace(&self) -> bool {
+        let known = &self.snapshot.namespaces;
+        !known.is_empty() && !known.contains_key(self.namespace)
     }
 
     /// Annotations of the pod template that nobody will read. The engine refuses those below our domain when it
@@ -422,7 +430,10 @@ impl Review<'_> {
                 Some(Key::Misspelt(right)) => right == INJECT,
                 _ => false,
             });
-        if let (false, [first, others @ ..]) = (asks, parameters.as_slice()) {
+        if asks || self.is_new_namespace() {
+            return;
+        }
+        if let [first, others @ ..] = parameters.as_slice() {
             let what = match others.len() {
                 0 => format!("{first} does nothing"),
                 more => format!("{first} and {more} more do nothing"),
@@ -542,6 +553,12 @@ impl Review<'_> {
     fn is_instance(&self, name: &str) -> bool {
         self.instances.contains(name) || self.snapshot.catalogue.get(name).is_some()
     }
+}
+
+/// Whether a problem may be none any more when more is known of the namespace, which sets parameters and allows
+/// profiles.
+fn may_pass(code: Code) -> bool {
+    matches!(code, Code::MissingParameter | Code::Rule | Code::NotAllowed)
 }
 
 /// What the engine has to say besides a refusal.
