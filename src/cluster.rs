@@ -5,6 +5,8 @@
 
 pub mod crd;
 pub mod namespaces;
+pub mod profiles;
+pub mod version;
 
 use std::path::{Path, PathBuf};
 

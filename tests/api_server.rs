@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         with_the_webhook_down_only_pods_that_ask_are_refused,
         the_chart_installs_upgrades_and_uninstalls,
         a_quota_that_wants_limits_accepts_the_result,
+        profiles_of_the_cluster_take_effect_when_they_are_applied,
         pods_of_a_labelled_namespace_get_its_defaults,
         a_profile_bound_to_namespaces_is_refused_in_others,
         every_example_is_stored_as_it_is_shown,
@@ -619,18 +620,6 @@ async fn what_a_controller_made_is_told_of_nobody() -> Result {
 async fn a_profile_that_does_not_compile_is_refused() -> Result {
     let webhook = shared().await?;
     let plane = webhook.plane();
-    let definition = webhook.definition()?;
-    plane
-        .kubectl_with(&["apply", "-f", "-"], &definition)?
-        .ok()?;
-    plane
-        .kubectl(&[
-            "wait",
-            "--for=condition=Established",
-            "crd/sidecarprofiles.outrigger.dev",
-            "--timeout=30s",
-        ])?
-        .ok()?;
     let bounds = json!({"cpu": "10m", "memory": "16Mi"});
     let profile = |name: &str, image: &str| {
         json!({
@@ -643,14 +632,12 @@ async fn a_profile_that_does_not_compile_is_refused() -> Result {
         })
         .to_string()
     };
-    let apply = |document: &str| plane.kubectl_with(&["apply", "-f", "-"], document);
-    // The definition is served a moment after it is established.
-    wait_until_async("a good profile to be stored", LIMIT, async || {
-        let applied = apply(&profile("greeter", "registry.example.com/greeter:1"))?;
-        ensure!(
-            applied.code == 0 && applied.stderr.is_empty(),
-            "{applied:?}"
-        );
+    // Nothing is stored: what is replaced here would be for the other tests, too.
+    let arguments = ["apply", "--dry-run=server", "-f", "-"];
+    let apply = |document: &str| plane.kubectl_with(&arguments, document);
+    wait_until_async("a good profile to be taken", LIMIT, async || {
+        let good = apply(&profile("greeter", "registry.example.com/greeter:1"))?;
+        ensure!(good.code == 0 && good.stderr.is_empty(), "{good:?}");
         Ok(())
     })
     .await?;
@@ -662,9 +649,6 @@ async fn a_profile_that_does_not_compile_is_refused() -> Result {
     let replaced = apply(&profile("envoy-tls", "registry.example.com/greeter:1"))?;
     let warning = "Warning: it replaces the built-in profile \"envoy-tls\"";
     ensure!(replaced.stderr.starts_with(warning), "{replaced:?}");
-    plane
-        .kubectl(&["delete", "sidecarprofile", "greeter", "envoy-tls"])?
-        .ok()?;
     Ok(())
 }
 
@@ -744,6 +728,9 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
         "webhook.failurePolicy=Ignore",
         "--set",
         "webhook.timeoutSeconds=1",
+        // A cluster has one definition, and here another release brought it.
+        "--set",
+        "crds.install=false",
     ];
     run(arguments("install", &only))?;
     let before = plane
@@ -824,6 +811,110 @@ async fn a_quota_that_wants_limits_accepts_the_result() -> Result {
         async || create(webhook.plane(), &namespace, &asking).await.map(drop),
     )
     .await
+}
+
+/// Applied, changed, broken, mended and deleted by kubectl.
+async fn profiles_of_the_cluster_take_effect_when_they_are_applied() -> Result {
+    let plane = std::sync::Arc::new(ControlPlane::start(Controllers::Absent)?);
+    let webhook = Webhook::start(plane, "profiles").await?;
+    let plane = webhook.plane();
+    // What becomes of one that slips through: the review of profiles fails open.
+    plane
+        .kubectl(&["delete", "validatingwebhookconfigurations", "--all"])?
+        .ok()?;
+    let namespace = webhook.namespace("profiles", &[]).await?;
+    let profile = |image: &str, extra: &str| {
+        format!(
+            "apiVersion: outrigger.dev/v1alpha1\nkind: SidecarProfile\nmetadata: {{name: kubectl-greeter}}\n\
+             spec:\n  summary: Says hello.\n  parameters:\n    name: {{type: string, default: you, description: To whom.}}\n  \
+             containers:\n  - name: ${{instance}}\n    image: {image}\n    args: [\"${{params.name}}\"]\n    \
+             resources: {{limits: {{cpu: 10m, memory: 16Mi}}}}\n{extra}"
+        )
+    };
+    let apply = |text: String| plane.kubectl_with(&["apply", "-f", "-"], &text)?.ok();
+    let ready = async |status: &str| {
+        wait_until_async("the status of the profile", LIMIT, async || {
+            let columns = plane
+                .kubectl(&["get", "sidecarprofiles", "kubectl-greeter"])?
+                .ok()?;
+            let words: Vec<&str> = columns.split_whitespace().collect();
+            ensure!(
+                words[..5] == ["NAME", "READY", "PARAMETERS", "REVISION", "AGE"],
+                "{columns}"
+            );
+            ensure!(words.get(6) == Some(&status), "{columns}");
+            Ok(columns)
+        })
+        .await
+    };
+    let image = async |name: &str| -> Result<String> {
+        let asks = [("outrigger.dev/inject", "kubectl-greeter")];
+        let stored = create(plane, &namespace, &pod(name, &asks)).await?;
+        Ok(stored["spec"]["containers"][1]["image"].to_string())
+    };
+
+    let started = std::time::Instant::now();
+    apply(profile("registry.example.com/greeter:1", ""))?;
+    wait_until_async("the profile to be known", LIMIT, async || {
+        image("first").await.map(drop)
+    })
+    .await?;
+    eprintln!(
+        "a profile took effect after {:?}, with kubectl's own time",
+        started.elapsed()
+    );
+    let columns = ready("True").await?;
+    ensure!(columns.split_whitespace().nth(7) == Some("1"), "{columns}");
+
+    // Strict where the schema of the API server is not: nothing was pruned.
+    wait_until_async("profiles not to be reviewed", LIMIT, async || {
+        apply(profile("registry.example.com/greeter:2", "  colour: red\n")).map(drop)
+    })
+    .await?;
+    ready("False").await?;
+    let told = plane
+        .kubectl(&["get", "sidecarprofiles", "kubectl-greeter", "-o", "yaml"])?
+        .ok()?;
+    ensure!(
+        told.contains("spec.colour: unknown field") && told.contains("still serves"),
+        "{told}"
+    );
+    ensure!(
+        image("second").await?.contains("greeter:1"),
+        "the last good version does not serve"
+    );
+
+    apply(profile("registry.example.com/greeter:3", ""))?;
+    ready("True").await?;
+    wait_until_async("the new version to serve", LIMIT, async || {
+        let name = format!("third-{}", std::time::UNIX_EPOCH.elapsed()?.as_nanos());
+        ensure!(image(&name).await?.contains("greeter:3"));
+        Ok(())
+    })
+    .await?;
+
+    plane
+        .kubectl(&["delete", "sidecarprofiles", "kubectl-greeter"])?
+        .ok()?;
+    wait_until_async("the profile to be gone", LIMIT, async || {
+        let name = format!("gone-{}", std::time::UNIX_EPOCH.elapsed()?.as_nanos());
+        let refused = image(&name).await.err().context("it still serves")?;
+        ensure!(
+            format!("{refused:#}").contains("there is no profile"),
+            "{refused:#}"
+        );
+        Ok(())
+    })
+    .await?;
+
+    // A name that cannot be the prefix of an annotation does not get as far.
+    let named = profile("i", "").replace("kubectl-greeter", "a.b");
+    let refused = plane.kubectl_with(&["apply", "-f", "-"], &named)?;
+    ensure!(
+        refused.stderr.contains("must be a DNS label"),
+        "{refused:?}"
+    );
+    Ok(())
 }
 
 /// Defaults of the namespace, a parameter of the pod's own, and a pod that opts out, as the watch sees them.

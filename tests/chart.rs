@@ -113,6 +113,23 @@ fn check(helm: &Helm, case: &str, update: bool) -> Result<()> {
     Ok(())
 }
 
+/// The chart's copy is the one that the program prints.
+#[test]
+fn the_custom_resource_definition_is_that_of_the_program() -> Result<()> {
+    let printed = std::process::Command::new(env!("CARGO_BIN_EXE_outrigger"))
+        .arg("crd")
+        .output()?;
+    let copy = "charts/outrigger/files/crd.yaml";
+    if env::var_os("UPDATE_GOLDENS").is_some_and(|value| value == "1") {
+        return fs::write(root().join(copy), &printed.stdout).context("failed to write the CRD");
+    }
+    ensure!(
+        String::from_utf8(printed.stdout)? == read(copy)?,
+        "{copy} is stale: write it anew with `cargo run -- crd > {copy}`"
+    );
+    Ok(())
+}
+
 #[test]
 fn cases_render_or_are_refused_as_written() -> Result<()> {
     let helm = Helm::new()?;

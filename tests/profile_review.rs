@@ -135,7 +135,7 @@ fn every_shipped_profile_is_allowed_and_keeps_its_revision() {
                 }
                 false => assert_eq!((reason, warnings), ("Compiles", None), "{name}"),
             }
-            let compiled = Profile::from_object("the cluster", &stored).unwrap();
+            let compiled = Profile::from_object("cluster", "", &stored).unwrap();
             let read = Profile::parse("file", &text).unwrap();
             assert_eq!(compiled.revision, read.revision, "{name}");
             names.push(name);

@@ -52,7 +52,7 @@ pub fn review_profile(body: &[u8]) -> Result<Reviewed, ReviewError> {
         response.allowed();
     } else {
         let tree: Json = serde_json::from_str(object).unwrap_or_default();
-        match Profile::from_object("the cluster", &tree) {
+        match Profile::from_object("cluster", "", &tree) {
             Ok(profile) => {
                 summary.reason = "Compiles";
                 response.allowed();

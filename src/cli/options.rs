@@ -28,8 +28,10 @@ pub struct CatalogueOptions {
 /// How sidecars run in the cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum NativeSidecars {
-    /// As init containers with `restartPolicy: Always` (Kubernetes 1.29 and later)
+    /// Native where the cluster that is known and all its nodes can, and where none is known
     #[default]
+    Auto,
+    /// As init containers with `restartPolicy: Always` (Kubernetes 1.29 and later)
     Native,
     /// As ordinary containers
     Container,
@@ -38,18 +40,57 @@ pub enum NativeSidecars {
 impl From<NativeSidecars> for SidecarMode {
     fn from(option: NativeSidecars) -> Self {
         match option {
-            NativeSidecars::Native => Self::Native,
+            NativeSidecars::Auto | NativeSidecars::Native => Self::Native,
             NativeSidecars::Container => Self::Container,
         }
     }
 }
 
+/// Profiles of files and of the binary, and the administrator's defaults, which may be for others as well.
+pub struct Loaded {
+    catalogue: Catalogue,
+    defaults: Defaults,
+    /// The file of the defaults.
+    source: String,
+}
+
+impl Loaded {
+    /// The profiles with their defaults, where there are no others.
+    ///
+    /// # Errors
+    /// Defaults that do not fit.
+    pub fn alone(self) -> anyhow::Result<Catalogue> {
+        Ok(self.catalogue.with_defaults(&self.source, &self.defaults)?)
+    }
+
+    /// The profiles with their defaults, and all defaults for profiles of the cluster: those may replace ours, and
+    /// those that are not known yet may still come.
+    ///
+    /// # Errors
+    /// Defaults that do not fit the profiles that are known.
+    pub fn beside_a_cluster(self) -> anyhow::Result<(Catalogue, Defaults)> {
+        let mut ours = self.defaults.clone();
+        ours.profile_defaults
+            .retain(|name, _| self.catalogue.get(name).is_some());
+        let catalogue = self.catalogue.with_defaults(&self.source, &ours)?;
+        Ok((catalogue, self.defaults))
+    }
+}
+
 impl CatalogueOptions {
-    /// Reads and compiles everything.
+    /// Reads and compiles everything, where there is no cluster.
     ///
     /// # Errors
     /// A file that cannot be read, a profile or defaults that are refused: all of them at once.
     pub fn load(&self) -> anyhow::Result<Catalogue> {
+        self.read()?.alone()
+    }
+
+    /// Reads and compiles everything, before the defaults are applied.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a profile that is refused, defaults that are no YAML: all of them at once.
+    pub fn read(&self) -> anyhow::Result<Loaded> {
         let mut profiles = Catalogue::built_in()?;
         let mut refused = Vec::new();
         for source in profile_sources(&self.profiles)? {
@@ -74,13 +115,19 @@ impl CatalogueOptions {
             "profiles are refused:\n{}",
             refused.join("\n")
         );
-        let catalogue = Catalogue::new(profiles);
-        let Some(path) = &self.defaults else {
-            return Ok(catalogue);
+        let (source, defaults) = match &self.defaults {
+            None => (String::new(), Defaults::default()),
+            Some(path) => {
+                let source = path.display().to_string();
+                let defaults = Defaults::parse(&source, &read(path, "--defaults")?)?;
+                (source, defaults)
+            }
         };
-        let source = path.display().to_string();
-        let defaults = Defaults::parse(&source, &read(path, "--defaults")?)?;
-        Ok(catalogue.with_defaults(&source, &defaults)?)
+        Ok(Loaded {
+            catalogue: Catalogue::new(profiles),
+            defaults,
+            source,
+        })
     }
 
     /// Loads everything that answers depend on.

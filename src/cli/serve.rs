@@ -15,13 +15,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
-use super::options::{CatalogueOptions, NativeSidecars};
+use super::options::{CatalogueOptions, Loaded, NativeSidecars};
 use crate::admission::{self, Snapshot};
 use crate::certificate::{CertificatePair, Subject};
 use crate::cluster;
+use crate::profile::{Catalogue, Defaults};
 use crate::server::{CertificateSource, Server, ServerConfig};
 
-/// How long to wait for the first list of namespaces before serving without it.
+/// What reviews see: replaced as a whole when something of it changes.
+type Live = Arc<ArcSwap<Snapshot>>;
+
+/// How long to wait for the first lists of the cluster before serving without them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Run the webhook
@@ -85,7 +89,7 @@ impl ServeCommand {
     /// A profile, certificate or address that cannot be used; each names its flag.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         self.start_logging();
-        let snapshot = self.catalogue.snapshot(self.native_sidecars)?;
+        let loaded = self.catalogue.read()?;
         let mut config =
             ServerConfig::new(self.listen, self.operations_listen, self.certificate()?);
         config.max_connections = self.max_connections as usize;
@@ -100,9 +104,8 @@ impl ServeCommand {
                 signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
             let mut interrupt =
                 signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
-            let profiles = snapshot.catalogue.iter().count();
-            let live = Arc::new(ArcSwap::from_pointee(snapshot));
-            let _following = self.follow_cluster(&live).await?;
+            let (live, _following) = self.snapshot(loaded).await?;
+            let profiles = live.load().catalogue.iter().count();
             let server = Server::bind(config, move |webhook, body: &[u8]| {
                 admission::answer(webhook, body, &live.load())
             })
@@ -132,31 +135,90 @@ impl ServeCommand {
         })
     }
 
+    /// What reviews see, and, in a cluster, what keeps it up to date as long as it is held.
+    async fn snapshot(&self, loaded: Loaded) -> anyhow::Result<(Live, Option<JoinSet<()>>)> {
+        let sidecars = self.native_sidecars.into();
+        let live = |catalogue| {
+            Arc::new(ArcSwap::from_pointee(Snapshot {
+                catalogue,
+                sidecars,
+                ..Snapshot::default()
+            }))
+        };
+        let Some(client) = cluster::connect(self.kubeconfig.as_deref()).await? else {
+            tracing::info!(target: "cluster", "there is no cluster: profiles are those of files, and nothing is known of namespaces");
+            return Ok((live(loaded.alone()?), None));
+        };
+        let (catalogue, defaults) = loaded.beside_a_cluster()?;
+        let live = live(catalogue.clone());
+        let following = self.follow(client, catalogue, defaults, &live).await;
+        Ok((live, Some(following)))
+    }
+
     /// Keeps what is known of the cluster up to date, and waits for the first of it, though not for long: most
     /// pods need none of it.
-    async fn follow_cluster(
+    async fn follow(
         &self,
-        live: &Arc<ArcSwap<Snapshot>>,
-    ) -> anyhow::Result<Option<JoinSet<()>>> {
-        let Some(client) = cluster::connect(self.kubeconfig.as_deref()).await? else {
-            tracing::info!(target: "cluster", "there is no cluster: nothing is known of namespaces");
-            return Ok(None);
-        };
-        let (tell, mut told) = watch::channel(false);
-        let live = Arc::clone(live);
+        client: kube::Client,
+        catalogue: Catalogue,
+        defaults: Defaults,
+        live: &Live,
+    ) -> JoinSet<()> {
         let mut following = JoinSet::new();
-        following.spawn(cluster::namespaces::watch(client, move |namespaces| {
-            live.rcu(|old| Snapshot {
-                namespaces: namespaces.clone(),
-                ..Snapshot::clone(old)
-            });
-            tell.send_replace(true);
-        }));
-        let first = told.wait_for(|known| *known);
-        if tokio::time::timeout(PATIENCE, first).await.is_err() {
-            tracing::warn!(target: "cluster", "serving without knowing the namespaces yet");
+        let mut first = Vec::new();
+        let mut known = || {
+            let (tell, told) = watch::channel(false);
+            first.push(told);
+            move || {
+                tell.send_replace(true);
+            }
+        };
+
+        let (snapshot, tell) = (Arc::clone(live), known());
+        following.spawn(cluster::namespaces::watch(
+            client.clone(),
+            move |namespaces| {
+                snapshot.rcu(|old| Snapshot {
+                    namespaces: namespaces.clone(),
+                    ..Snapshot::clone(old)
+                });
+                tell();
+            },
+        ));
+        let (snapshot, tell) = (Arc::clone(live), known());
+        following.spawn(cluster::profiles::watch(
+            client.clone(),
+            defaults,
+            move |entries| {
+                let catalogue = catalogue.overlaid(entries);
+                snapshot.rcu(|old| Snapshot {
+                    catalogue: catalogue.clone(),
+                    ..Snapshot::clone(old)
+                });
+                tell();
+            },
+        ));
+        if self.native_sidecars == NativeSidecars::Auto {
+            let (snapshot, tell) = (Arc::clone(live), known());
+            following.spawn(cluster::version::follow(client, move |sidecars| {
+                snapshot.rcu(|old| Snapshot {
+                    sidecars,
+                    ..Snapshot::clone(old)
+                });
+                tell();
+            }));
         }
-        Ok(Some(following))
+
+        let all = async {
+            for told in &mut first {
+                // An end of the watch is no reason to wait either.
+                let _ = told.wait_for(|known| *known).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            tracing::warn!(target: "cluster", "serving before all of the cluster is known");
+        }
+        following
     }
 
     fn certificate(&self) -> anyhow::Result<CertificateSource> {

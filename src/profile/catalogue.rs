@@ -106,16 +106,50 @@ impl Defaults {
     }
 }
 
+impl Entry {
+    /// A profile for which the admin has set nothing.
+    pub fn new(profile: Arc<Profile>) -> Self {
+        let defaults = vec![None; profile.parameters.len()];
+        Self { profile, defaults }
+    }
+
+    /// Sets the admin's values, by camelCase parameter. What does not fit is told, with its path in the file of
+    /// the defaults, and not set.
+    pub fn set_defaults(&mut self, values: &IndexMap<String, Json>) -> Vec<ProfileProblem> {
+        let mut problems = Vec::new();
+        let parameters = &self.profile.parameters;
+        for (key, value) in values {
+            let path = format!("profileDefaults.{}.{key}", self.profile.name);
+            let Some(index) = parameters
+                .iter()
+                .position(|parameter| parameter.name == *key)
+            else {
+                let hint = hint(
+                    key,
+                    parameters.iter().map(|parameter| parameter.name.as_str()),
+                );
+                problems.push(ProfileProblem::new(
+                    path,
+                    format!("the profile has no such parameter{hint}"),
+                ));
+                continue;
+            };
+            match parameters[index].accept(value) {
+                Ok(value) => self.defaults[index] = Some(value),
+                Err(problem) => problems.push(ProfileProblem::new(path, problem.to_string())),
+            }
+        }
+        problems
+    }
+}
+
 impl Catalogue {
     /// A catalogue of these profiles. Of two with one name the later wins: hand over the built-in ones,
     /// then those of files, then those of the cluster.
     pub fn new(profiles: impl IntoIterator<Item = Arc<Profile>>) -> Self {
         let entries = profiles
             .into_iter()
-            .map(|profile| {
-                let defaults = vec![None; profile.parameters.len()];
-                (profile.name.clone(), Entry { profile, defaults })
-            })
+            .map(|profile| (profile.name.clone(), Entry::new(profile)))
             .collect();
         Self {
             entries: Arc::new(entries),
@@ -145,36 +179,12 @@ impl Catalogue {
     ) -> Result<Self, CatalogueError> {
         let mut problems = Vec::new();
         for (name, values) in &defaults.profile_defaults {
-            let path = format!("profileDefaults.{name}");
-            let Some(entry) = Arc::make_mut(&mut self.entries).get_mut(name) else {
-                let hint = hint(name, self.names());
-                problems.push(ProfileProblem::new(
-                    path,
-                    format!("there is no such profile{hint}"),
-                ));
-                continue;
-            };
-            for (key, value) in values {
-                let path = format!("{path}.{key}");
-                let parameters = &entry.profile.parameters;
-                let Some(index) = parameters
-                    .iter()
-                    .position(|parameter| parameter.name == *key)
-                else {
-                    let hint = hint(
-                        key,
-                        parameters.iter().map(|parameter| parameter.name.as_str()),
-                    );
-                    problems.push(ProfileProblem::new(
-                        path,
-                        format!("the profile has no such parameter{hint}"),
-                    ));
-                    continue;
-                };
-                match parameters[index].accept(value) {
-                    Ok(value) => entry.defaults[index] = Some(value),
-                    Err(problem) => problems.push(ProfileProblem::new(path, problem.to_string())),
-                }
+            match Arc::make_mut(&mut self.entries).get_mut(name) {
+                Some(entry) => problems.extend(entry.set_defaults(values)),
+                None => problems.push(ProfileProblem::new(
+                    format!("profileDefaults.{name}"),
+                    format!("there is no such profile{}", hint(name, self.names())),
+                )),
             }
         }
         if problems.is_empty() {
@@ -184,6 +194,17 @@ impl Catalogue {
                 source: source.to_owned(),
                 problems,
             })
+        }
+    }
+
+    /// The same catalogue with these instead of those of their names, and besides the others.
+    pub fn overlaid(&self, entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut all = BTreeMap::clone(&self.entries);
+        for entry in entries {
+            all.insert(entry.profile.name.clone(), entry);
+        }
+        Self {
+            entries: Arc::new(all),
         }
     }
 

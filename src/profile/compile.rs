@@ -33,7 +33,7 @@ pub struct Profile {
     pub revision: String,
     /// Where it was read from: `built-in`, a file, the cluster.
     pub source: String,
-    /// The text it was read from; empty if that was an object of the cluster.
+    /// The text it was read from.
     pub text: String,
     /// The line of its source on which that text begins, from 1.
     pub line: usize,
@@ -157,18 +157,18 @@ impl Profile {
         Self::from_tree(source, text, 1, &tree)
     }
 
-    /// Compiles a profile from an object of the cluster, which has no text: problems have paths and no places.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, each with its path.
-    pub fn from_object(source: &str, object: &Json) -> Result<Self, ProfileError> {
-        Self::from_tree(source, "", 1, object)
-    }
-
     /// Where in its source the value at `path` stands, or the nearest one around it: a path as problems have it.
     pub fn position(&self, path: &str) -> Option<Position> {
         let position = Places::of(&self.text).find(path)?;
         Some(position.below(self.line))
+    }
+
+    /// Compiles a profile that comes as a tree, as an object of the cluster does. `text` is what it is shown as.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its path.
+    pub fn from_object(source: &str, text: &str, tree: &Json) -> Result<Self, ProfileError> {
+        Self::from_tree(source, text, 1, tree)
     }
 
     /// `line`: that of the source on which the text begins.

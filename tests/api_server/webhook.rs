@@ -166,13 +166,6 @@ impl Webhook {
         Ok(serde_json::from_str(&output)?)
     }
 
-    /// The CustomResourceDefinition of profiles.
-    pub(crate) fn definition(&self) -> Result<String> {
-        let mut command = Command::new(OUTRIGGER);
-        command.arg("crd");
-        process::run(&command, b"", Duration::from_secs(20))?.ok()
-    }
-
     /// How many reviews were answered, from the metrics.
     pub(crate) async fn reviews(&self) -> Result<f64> {
         let url = format!("http://127.0.0.1:{}/metrics", self.operations);

@@ -45,7 +45,7 @@ pub(super) fn check_mount(path: &str) -> Result<(), String> {
             if KEPT.contains(&first) {
                 return Err(format!("/etc/{first} belongs to the system"));
             }
-            check_absolute(&format!("/{rest}"))
+            check_absolute(&format!("/below/{rest}"))
         }
         None => check_absolute(path),
     }

@@ -1,0 +1,428 @@
+//! The `SidecarProfile` objects of the cluster, compiled as they come.
+//!
+//! A version that is refused leaves the last good one of its object serving, and the object says so: its condition
+//! `Ready` is false, with everything that is wrong. An object that was never good leaves a built-in profile of its
+//! name serving, if there is one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use indexmap::IndexMap;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value as Json, json};
+
+use super::crd;
+use crate::manifest;
+use crate::profile::catalogue::Entry;
+use crate::profile::document::KIND;
+use crate::profile::{Defaults, Profile};
+
+/// Who writes the status, in managed fields.
+const FIELD_MANAGER: &str = "outrigger-status";
+/// The longest message of a condition that the API takes.
+const MAX_MESSAGE: usize = 32_768;
+/// How often a status that could not be written is tried again, with growing pauses.
+const ATTEMPTS: u32 = 5;
+
+/// The resource, as URLs name it.
+pub fn resource() -> ApiResource {
+    let kind = GroupVersionKind::gvk(crd::GROUP, crd::VERSION, KIND);
+    ApiResource::from_gvk_with_plural(&kind, crd::PLURAL)
+}
+
+/// Watches all profiles and hands over those that serve, beginning with the first complete list. `defaults` are the
+/// administrator's. Ends only when it is dropped: a watch that is lost is taken up again.
+pub async fn watch(client: Client, defaults: Defaults, publish: impl Fn(Vec<Entry>)) {
+    let api: Api<DynamicObject> = Api::all_with(client, &resource());
+    let events = watcher::watcher(api.clone(), watcher::Config::default()).default_backoff();
+    let mut events = pin!(events);
+    let mut shelf = Shelf::new(defaults);
+    let mut listed = BTreeSet::new();
+    let mut lost = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => {
+                listed.insert(object.name_any());
+                take(&mut shelf, &object, &api, true).await;
+            }
+            Ok(Event::InitDone) => {
+                shelf.keep(&listed);
+                lost = false;
+                tracing::info!(target: "cluster", profiles = shelf.serving.len(), "profiles of the cluster are known");
+                publish(shelf.entries());
+            }
+            Ok(Event::Apply(object)) => {
+                if take(&mut shelf, &object, &api, false).await {
+                    publish(shelf.entries());
+                }
+            }
+            Ok(Event::Delete(object)) => {
+                shelf.serving.remove(&object.name_any());
+                tracing::info!(target: "cluster", profile = object.name_any(), "a profile was deleted");
+                publish(shelf.entries());
+            }
+            // Said once: without the CRD this is how it stays.
+            Err(error) if !lost => {
+                lost = true;
+                tracing::warn!(target: "cluster", %error, "the watch of profiles is interrupted; the last known ones serve");
+                // So that nobody waits for a first list that may never come.
+                publish(shelf.entries());
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Judges a version of an object and says so in its status. Whether what serves has changed.
+async fn take(
+    shelf: &mut Shelf,
+    object: &DynamicObject,
+    api: &Api<DynamicObject>,
+    first: bool,
+) -> bool {
+    let name = object.name_any();
+    let judged = shelf.judge(object);
+    match &judged.refused {
+        None if judged.changed => {
+            tracing::info!(target: "cluster", profile = name, revision = judged.revision, "a profile serves");
+        }
+        None => {}
+        Some(problems) => {
+            tracing::warn!(target: "cluster", profile = name, serving = judged.revision, problems, "a profile is refused");
+        }
+    }
+    if let Some(status) = judged.status(object, first, Timestamp::now()) {
+        tokio::spawn(write_status(api.clone(), name, status));
+    }
+    judged.changed
+}
+
+/// Writes the status, and tries again when the API server is away or the right is missing. Another replica writes
+/// the same.
+async fn write_status(api: Api<DynamicObject>, name: String, status: Json) {
+    let document = json!({
+        "apiVersion": format!("{}/{}", crd::GROUP, crd::VERSION),
+        "kind": KIND,
+        "metadata": {"name": name},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    for attempt in 1..=ATTEMPTS {
+        match api
+            .patch_status(&name, &parameters, &Patch::Apply(&document))
+            .await
+        {
+            Ok(_) => return,
+            // Deleted in the meantime.
+            Err(kube::Error::Api(error)) if error.code == 404 => return,
+            Err(error) => {
+                tracing::warn!(target: "cluster", profile = name, attempt, %error, "the status of a profile could not be written");
+                tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
+            }
+        }
+    }
+}
+
+/// The profiles of the cluster that serve.
+#[derive(Debug, Default)]
+struct Shelf {
+    defaults: Defaults,
+    serving: BTreeMap<String, Entry>,
+}
+
+/// What became of a version of an object.
+#[derive(Debug, PartialEq, Eq)]
+struct Judged {
+    /// Everything that is wrong with it, if it was refused.
+    refused: Option<String>,
+    /// The revision that serves under its name; it may be that of an older version.
+    revision: Option<String>,
+    /// How many parameters that one has.
+    parameters: Option<usize>,
+    /// Whether another revision serves than before.
+    changed: bool,
+}
+
+impl Shelf {
+    fn new(defaults: Defaults) -> Self {
+        Self {
+            defaults,
+            serving: BTreeMap::new(),
+        }
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        self.serving.values().cloned().collect()
+    }
+
+    /// Forgets those that are not listed any more.
+    fn keep(&mut self, listed: &BTreeSet<String>) {
+        self.serving.retain(|name, _| listed.contains(name));
+    }
+
+    fn judge(&mut self, object: &DynamicObject) -> Judged {
+        let name = object.name_any();
+        let before = self
+            .serving
+            .get(&name)
+            .map(|entry| entry.profile.revision.clone());
+        let refused = match self.compile(object) {
+            Ok(entry) => {
+                self.serving.insert(name.clone(), entry);
+                None
+            }
+            Err(problems) => Some(problems),
+        };
+        let now = self.serving.get(&name).map(|entry| &entry.profile);
+        let revision = now.map(|profile| profile.revision.clone());
+        Judged {
+            changed: refused.is_none() && revision != before,
+            parameters: now.map(|profile| profile.parameters.len()),
+            refused,
+            revision,
+        }
+    }
+
+    /// The problems, one a line, if it is refused.
+    fn compile(&self, object: &DynamicObject) -> Result<Entry, String> {
+        let tree = as_written(object);
+        let text = manifest::to_yaml(&tree).map_err(|error| error.to_string())?;
+        let profile = Profile::from_object("cluster", &text, &tree).map_err(|error| {
+            let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
+            problems.join("\n")
+        })?;
+        let mut entry = Entry::new(Arc::new(profile));
+        let none = IndexMap::new();
+        let defaults = self.defaults.profile_defaults.get(&entry.profile.name);
+        let problems = entry.set_defaults(defaults.unwrap_or(&none));
+        if problems.is_empty() {
+            Ok(entry)
+        } else {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            Err(format!(
+                "the administrator's defaults do not fit:\n{}",
+                problems.join("\n")
+            ))
+        }
+    }
+}
+
+/// The object as somebody wrote it: without what the cluster adds.
+fn as_written(object: &DynamicObject) -> Json {
+    let mut metadata = json!({"name": object.name_any()});
+    if let Some(labels) = object
+        .metadata
+        .labels
+        .as_ref()
+        .filter(|labels| !labels.is_empty())
+    {
+        metadata["labels"] = json!(labels);
+    }
+    let mut tree = json!({
+        "apiVersion": format!("{}/{}", crd::GROUP, crd::VERSION),
+        "kind": KIND,
+        "metadata": metadata,
+    });
+    if let (Some(tree), Some(data)) = (tree.as_object_mut(), object.data.as_object()) {
+        for (key, value) in data.iter().filter(|(key, _)| *key != "status") {
+            tree.insert(key.clone(), value.clone());
+        }
+    }
+    tree
+}
+
+impl Judged {
+    /// The status to write, if the object does not have it. Replicas of two versions may judge differently: so that
+    /// they do not write over each other for ever, a verdict on a generation that has one already is written only
+    /// when the object is seen for the first time.
+    fn status(&self, object: &DynamicObject, first: bool, now: Timestamp) -> Option<Json> {
+        let old = &object.data["status"];
+        let generation = object.metadata.generation.unwrap_or_default();
+        let seen = old["observedGeneration"].as_i64().unwrap_or(-1);
+        if seen > generation || (seen == generation && !first) {
+            return None;
+        }
+        let (ready, reason, message) = match (&self.refused, &self.revision) {
+            (None, _) => ("True", "Serving", "this version serves".to_owned()),
+            (Some(problems), Some(revision)) => (
+                "False",
+                "Refused",
+                format!("{problems}\nrevision {revision} of before still serves"),
+            ),
+            (Some(problems), None) => ("False", "Refused", problems.clone()),
+        };
+        let mut message = message;
+        if message.len() > MAX_MESSAGE {
+            let end = message.floor_char_boundary(MAX_MESSAGE - 4);
+            message.truncate(end);
+            message.push('…');
+        }
+        let condition = old["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == "Ready")
+            .unwrap_or(&Json::Null);
+        let same = condition["status"] == ready
+            && condition["reason"] == reason
+            && condition["message"] == message
+            && old["revision"].as_str() == self.revision.as_deref()
+            && old["parameters"].as_u64() == self.parameters.map(|count| count as u64);
+        if same && seen == generation {
+            return None;
+        }
+        let since = match condition["lastTransitionTime"].as_str() {
+            Some(since) if condition["status"] == ready => since.to_owned(),
+            _ => now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        };
+        let mut status = json!({
+            "observedGeneration": generation,
+            "conditions": [{
+                "type": "Ready", "status": ready, "reason": reason, "message": message,
+                "observedGeneration": generation, "lastTransitionTime": since,
+            }],
+        });
+        if let (Some(revision), Some(parameters)) = (&self.revision, self.parameters) {
+            status["revision"] = json!(revision);
+            status["parameters"] = json!(parameters);
+        }
+        Some(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, generation: i64, spec: Json) -> DynamicObject {
+        let mut object = DynamicObject::new(name, &resource()).data(json!({"spec": spec}));
+        object.metadata.generation = Some(generation);
+        object
+    }
+
+    fn good(summary: &str) -> Json {
+        json!({"summary": summary, "parameters": {"port": {"type": "integer", "description": "A port."}}})
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_700_000_000).unwrap()
+    }
+
+    #[test]
+    fn a_good_version_serves_and_a_bad_one_leaves_it_serving() {
+        let mut shelf = Shelf::default();
+        let first = object("greeter", 1, good("Says hello."));
+        let judged = shelf.judge(&first);
+        assert!(judged.changed && judged.refused.is_none(), "{judged:?}");
+        let revision = judged.revision.clone().unwrap();
+        let status = judged.status(&first, false, now()).unwrap();
+        assert_eq!(status["conditions"][0]["status"], "True");
+        assert_eq!(status["revision"], revision.as_str());
+        assert_eq!(status["parameters"], 1);
+
+        let second = object(
+            "greeter",
+            2,
+            json!({"summary": "Says hello.", "colour": "red"}),
+        );
+        let judged = shelf.judge(&second);
+        assert!(!judged.changed);
+        assert_eq!(judged.revision.as_deref(), Some(revision.as_str()));
+        let status = judged.status(&second, false, now()).unwrap();
+        let condition = &status["conditions"][0];
+        assert_eq!(condition["reason"], "Refused");
+        let message = condition["message"].as_str().unwrap();
+        assert!(message.contains("spec.colour: unknown field"), "{message}");
+        assert!(
+            message.ends_with(&format!("revision {revision} of before still serves")),
+            "{message}"
+        );
+        assert_eq!(shelf.entries().len(), 1);
+    }
+
+    #[test]
+    fn what_the_cluster_adds_has_no_part_in_a_profile() {
+        let mut shelf = Shelf::default();
+        let mut stored = object("greeter", 1, good("Says hello."));
+        stored.metadata.uid = Some("1".to_owned());
+        stored.metadata.managed_fields = Some(Vec::new());
+        stored.data["status"] = json!({"observedGeneration": 1});
+        let judged = shelf.judge(&stored);
+        let file = Profile::parse(
+            "file",
+            "{apiVersion: outrigger.dev/v1alpha1, kind: SidecarProfile, metadata: {name: greeter}, spec: {summary: Says hello., parameters: {port: {type: integer, description: A port.}}}}",
+        );
+        // The same revision as that of a file that says the same.
+        assert_eq!(judged.revision, Some(file.unwrap().revision));
+        assert!(!shelf.entries()[0].profile.text.contains("uid"));
+    }
+
+    #[test]
+    fn defaults_that_do_not_fit_refuse_the_version() {
+        let text = "profileDefaults: {greeter: {prot: 80}}";
+        let mut shelf = Shelf::new(Defaults::parse("defaults", text).unwrap());
+        let judged = shelf.judge(&object("greeter", 1, good("Says hello.")));
+        let problems = judged.refused.unwrap();
+        assert!(
+            problems.contains("profileDefaults.greeter.prot"),
+            "{problems}"
+        );
+        assert!(problems.contains("did you mean \"port\"?"), "{problems}");
+        assert!(shelf.entries().is_empty());
+    }
+
+    #[test]
+    fn a_status_is_written_once_for_a_generation() {
+        let mut shelf = Shelf::default();
+        let mut stored = object("greeter", 3, good("Says hello."));
+        let judged = shelf.judge(&stored);
+        let status = judged.status(&stored, false, now()).unwrap();
+        stored.data["status"] = status;
+        // Our own write comes back as an event.
+        assert_eq!(judged.status(&stored, false, now()), None);
+        assert_eq!(judged.status(&stored, true, now()), None);
+        // Another replica, of another version, thought otherwise: it is put right at our start, and then left.
+        stored.data["status"]["conditions"][0]["status"] = json!("False");
+        assert_eq!(judged.status(&stored, false, now()), None);
+        assert!(judged.status(&stored, true, now()).is_some());
+    }
+
+    #[test]
+    fn the_time_of_a_condition_is_that_of_its_change() {
+        let mut shelf = Shelf::default();
+        let mut stored = object("greeter", 1, good("Says hello."));
+        let status = shelf.judge(&stored).status(&stored, false, now()).unwrap();
+        stored.data["status"] = status.clone();
+        stored.data["spec"] = good("Says good-bye.");
+        stored.metadata.generation = Some(2);
+        let later = Timestamp::from_second(1_800_000_000).unwrap();
+        let next = shelf.judge(&stored).status(&stored, false, later).unwrap();
+        let time = |status: &Json| status["conditions"][0]["lastTransitionTime"].clone();
+        assert_eq!(time(&next), time(&status));
+        assert_eq!(next["observedGeneration"], 2);
+        assert_ne!(next["revision"], status["revision"]);
+    }
+
+    #[test]
+    fn those_that_are_gone_after_a_lost_watch_are_forgotten() {
+        let mut shelf = Shelf::default();
+        shelf.judge(&object("one", 1, good("One.")));
+        shelf.judge(&object("two", 1, good("Two.")));
+        shelf.keep(&BTreeSet::from(["two".to_owned()]));
+        let names: Vec<_> = shelf
+            .entries()
+            .iter()
+            .map(|entry| entry.profile.name.clone())
+            .collect();
+        assert_eq!(names, ["two"]);
+    }
+}
