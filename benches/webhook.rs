@@ -68,7 +68,7 @@ fn serve(handler: Handler) -> Result {
         let config = ServerConfig::new(any, any, CertificateSource::Pair(pair.clone()));
         let snapshot = fixture::snapshot();
         let fixed = admission::review(&two_profiles(), &snapshot)?;
-        let reviewer = move |body: &[u8]| -> std::result::Result<Reviewed, ReviewError> {
+        let reviewer = move |_, body: &[u8]| -> std::result::Result<Reviewed, ReviewError> {
             match handler {
                 Handler::Outrigger => admission::review(body, &snapshot),
                 Handler::Empty => Ok(fixed.clone()),

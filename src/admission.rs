@@ -3,6 +3,12 @@
 //! `admission.k8s.io/v1` is what we register for; v1beta1 has the same fields and is answered in kind. The
 //! answer is written by hand, around a patch that is already JSON text, because the patch travels as base64
 //! of exactly these bytes.
+//!
+//! Three webhooks speak it: this file answers for pods, [`workload`] for what makes pods and [`profile`] for
+//! profiles.
+
+pub mod profile;
+pub mod workload;
 
 use std::sync::Arc;
 
@@ -21,10 +27,49 @@ const MAX_WARNING: usize = 120;
 /// The sum of the lengths of all warnings that the API server passes on.
 const MAX_WARNINGS: usize = 4096;
 
+/// Whose review it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Webhook {
+    /// Of pods that are created.
+    Mutate,
+    /// Of workloads, which make pods later.
+    Workload,
+    /// Of profiles.
+    Profile,
+}
+
+impl Webhook {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Mutate, Self::Workload, Self::Profile];
+
+    /// The name as written in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mutate => "mutate",
+            Self::Workload => "workload",
+            Self::Profile => "profile",
+        }
+    }
+}
+
+/// Answers one AdmissionReview that was sent to a webhook.
+///
+/// # Errors
+/// A body that is no AdmissionReview of a version we know, or has no uid to answer to.
+pub fn answer(webhook: Webhook, body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError> {
+    match webhook {
+        Webhook::Mutate => review(body, snapshot),
+        Webhook::Workload => workload::review_workload(body, snapshot),
+        Webhook::Profile => profile::review_profile(body),
+    }
+}
+
 /// What a review came to, for the log line and the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// `injected`, `skipped` or `denied`.
+    /// Who was asked.
+    pub webhook: Webhook,
+    /// `injected`, `skipped` or `denied`; of a workload `allowed` or `warned`, of a profile `allowed` or `denied`.
     pub outcome: &'static str,
     /// The reason code, one of a closed set: safe as a metric label.
     pub reason: &'static str,
@@ -70,20 +115,27 @@ pub struct Snapshot {
     pub sidecars: SidecarMode,
 }
 
+/// A review of objects that are read as `O`.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review<'a> {
+#[serde(
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a, O: Deserialize<'de>")
+)]
+struct Review<'a, O> {
     #[serde(borrow, default)]
     api_version: Text<'a>,
     #[serde(borrow, default)]
     kind: Text<'a>,
-    #[serde(borrow, default)]
-    request: Option<Request<'a>>,
+    #[serde(default)]
+    request: Option<Request<'a, O>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Request<'a> {
+#[serde(
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a, O: Deserialize<'de>")
+)]
+struct Request<'a, O> {
     #[serde(borrow, default)]
     uid: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -96,8 +148,8 @@ struct Request<'a> {
     operation: Option<Text<'a>>,
     #[serde(default)]
     dry_run: Option<bool>,
-    #[serde(borrow, default)]
-    object: Option<Pod<'a>>,
+    #[serde(default)]
+    object: Option<O>,
 }
 
 #[derive(Deserialize)]
@@ -108,12 +160,17 @@ struct Kind<'a> {
     kind: Text<'a>,
 }
 
-/// Answers one AdmissionReview.
-///
-/// # Errors
-/// A body that is no AdmissionReview of a version we know, or has no uid to answer to.
-pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError> {
-    let review: Review<'_> = serde_json::from_slice(body).map_err(|error| ReviewError {
+/// A review that can be answered.
+struct Opened<'a, O> {
+    api_version: Text<'a>,
+    kind: Text<'a>,
+    uid: Text<'a>,
+    request: Request<'a, O>,
+}
+
+/// Reads a review, as far as it takes to answer it at all.
+fn open<'a, O: Deserialize<'a>>(body: &'a [u8]) -> Result<Opened<'a, O>, ReviewError> {
+    let review: Review<'a, O> = serde_json::from_slice(body).map_err(|error| ReviewError {
         message: format!("the body is no AdmissionReview: {error}"),
     })?;
     let refuse = |message: String| Err(ReviewError { message });
@@ -132,31 +189,76 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
             problem::shown(&review.api_version)
         ));
     }
-    let Some(request) = &review.request else {
+    let Some(mut request) = review.request else {
         return refuse("request: missing".to_owned());
     };
-    let Some(uid) = request.uid.as_deref().filter(|uid| !uid.is_empty()) else {
+    let Some(uid) = request.uid.take().filter(|uid| !uid.is_empty()) else {
         return refuse("request.uid: missing or empty".to_owned());
     };
+    Ok(Opened {
+        api_version: review.api_version,
+        kind: review.kind,
+        uid,
+        request,
+    })
+}
 
-    let namespace = request.namespace.as_deref().unwrap_or_default();
+impl<O> Opened<'_, O> {
+    fn response(&self) -> Response {
+        Response::new(&self.api_version, &self.kind, &self.uid)
+    }
+
+    /// A summary that knows nothing of the answer yet.
+    fn summary(&self, webhook: Webhook, outcome: &'static str, name: &str) -> Summary {
+        Summary {
+            webhook,
+            outcome,
+            reason: "",
+            uid: self.uid.to_string(),
+            namespace: self.request.namespace().to_owned(),
+            name: name.to_owned(),
+            instances: Vec::new(),
+            dry_run: self.request.dry_run.unwrap_or(false),
+            message: None,
+        }
+    }
+}
+
+impl<O> Request<'_, O> {
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn operation(&self) -> &str {
+        self.operation.as_deref().unwrap_or_default()
+    }
+
+    /// Group and kind of the object, unless the request is for a part of it such as its status.
+    fn whole_kind(&self) -> Option<(&str, &str)> {
+        let whole = self.sub_resource.as_deref().unwrap_or_default().is_empty();
+        let kind = self.kind.as_ref().filter(|_| whole)?;
+        Some((kind.group.as_deref().unwrap_or_default(), &kind.kind))
+    }
+}
+
+/// Answers one AdmissionReview of a pod.
+///
+/// # Errors
+/// A body that is no AdmissionReview of a version we know, or has no uid to answer to.
+pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError> {
+    let opened: Opened<'_, Pod<'_>> = open(body)?;
+    let request = &opened.request;
+    let namespace = request.namespace();
     let empty = Pod::default();
     let pod = request.object.as_ref();
-    let is_pod = pod.is_some_and(|pod| pod.spec.is_some())
-        && request.kind.as_ref().is_some_and(|kind| {
-            &*kind.kind == "Pod" && kind.group.as_deref().unwrap_or_default().is_empty()
-        })
-        && request
-            .sub_resource
-            .as_deref()
-            .unwrap_or_default()
-            .is_empty();
+    let is_pod =
+        pod.is_some_and(|pod| pod.spec.is_some()) && request.whole_kind() == Some(("", "Pod"));
     let pod = pod.unwrap_or(&empty);
     let object = || whole_object(body);
     let outcome = inject::inject(
         &inject::Request {
             namespace,
-            operation: request.operation.as_deref().unwrap_or_default(),
+            operation: request.operation(),
             is_pod,
             dry_run: request.dry_run.unwrap_or(false),
             pod,
@@ -168,17 +270,8 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
         &snapshot.catalogue,
     );
 
-    let mut summary = Summary {
-        outcome: "skipped",
-        reason: "",
-        uid: uid.to_owned(),
-        namespace: namespace.to_owned(),
-        name: pod.name().to_owned(),
-        instances: Vec::new(),
-        dry_run: request.dry_run.unwrap_or(false),
-        message: None,
-    };
-    let mut response = Response::new(&review.api_version, &review.kind, uid);
+    let mut summary = opened.summary(Webhook::Mutate, "skipped", pod.name());
+    let mut response = opened.response();
     match &outcome.verdict {
         Verdict::Skipped(skip) => {
             summary.reason = skip.as_str();
@@ -305,10 +398,9 @@ impl Response {
     }
 }
 
-/// A warning as the API server passes it on: one line of printable text, not too long.
-fn shorten(warning: &str) -> String {
-    let clean: String = warning
-        .chars()
+/// One line of printable text.
+fn clean(text: &str) -> String {
+    text.chars()
         .map(|character| {
             if character.is_control() {
                 ' '
@@ -316,7 +408,12 @@ fn shorten(warning: &str) -> String {
                 character
             }
         })
-        .collect();
+        .collect()
+}
+
+/// A warning as the API server passes it on: one line of printable text, not too long.
+fn shorten(warning: &str) -> String {
+    let clean = clean(warning);
     if clean.len() <= MAX_WARNING {
         return clean;
     }

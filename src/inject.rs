@@ -120,6 +120,20 @@ pub struct Report<'a> {
     pub record: Option<Record>,
 }
 
+/// A pod template as expressions see it, with the volumes that a StatefulSet's controller adds
+/// ([`Request::claims`]).
+pub fn with_claims(mut template: Json, workload: &str, claims: &[&str]) -> Json {
+    for name in claims {
+        let claim = json!({"claimName": format!("{name}-{workload}-0")});
+        let volume = json!({"name": name, "persistentVolumeClaim": claim});
+        match &mut template["spec"]["volumes"] {
+            Json::Array(volumes) => volumes.push(volume),
+            other => *other = json!([volume]),
+        }
+    }
+    template
+}
+
 /// Decides, renders, places and checks.
 pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a> {
     let mut problems = Vec::new();

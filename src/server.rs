@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
@@ -149,6 +149,7 @@ impl Server {
             certificate,
             draining: AtomicBool::new(false),
             bodies: Bodies::new(&config),
+            compiler: Arc::new(Semaphore::new(1)),
         });
         Ok(Self {
             config,

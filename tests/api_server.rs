@@ -46,6 +46,9 @@ fn main() -> ExitCode {
         a_dry_run_answers_the_same_and_stores_nothing,
         after_another_webhook_edited_there_is_still_one_of_each,
         what_inject_prints_is_what_is_stored,
+        a_wrong_workload_is_stored_and_its_author_is_warned,
+        what_a_controller_made_is_told_of_nobody,
+        a_profile_that_does_not_compile_is_refused,
         with_the_webhook_down_only_pods_that_ask_are_refused,
         the_chart_installs_upgrades_and_uninstalls,
         a_quota_that_wants_limits_accepts_the_result,
@@ -59,15 +62,18 @@ fn main() -> ExitCode {
     code
 }
 
-/// A pod that asks for these, as its author would write it.
-fn pod(name: &str, annotations: &[(&str, &str)]) -> Value {
-    let annotations: serde_json::Map<String, Value> = annotations
+fn annotations(pairs: &[(&str, &str)]) -> Value {
+    let pairs = pairs
         .iter()
-        .map(|(key, value)| ((*key).to_owned(), json!(value)))
-        .collect();
+        .map(|(key, value)| ((*key).to_owned(), json!(value)));
+    Value::Object(pairs.collect())
+}
+
+/// A pod that asks for these, as its author would write it.
+fn pod(name: &str, asked: &[(&str, &str)]) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "annotations": annotations},
+        "metadata": {"name": name, "annotations": annotations(asked)},
         "spec": template_spec(),
     })
 }
@@ -479,6 +485,173 @@ fn contains(whole: &Value, part: &Value, path: &str) -> Result {
     }
 }
 
+/// A Deployment without pods, with annotations of its own and of its pod template.
+fn deployment(name: &str, own: &[(&str, &str)], template: &[(&str, &str)]) -> Value {
+    let pod = pod(name, template);
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "annotations": annotations(own)},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}, "annotations": pod["metadata"]["annotations"]},
+                "spec": pod["spec"],
+            },
+        },
+    })
+}
+
+/// Applies an object, as a person does, and gives the warnings that kubectl prints.
+fn apply(plane: &ControlPlane, namespace: &str, object: &Value) -> Result<Vec<String>> {
+    let arguments = ["apply", "--namespace", namespace, "-f", "-"];
+    let applied = plane.kubectl_with(&arguments, &object.to_string())?;
+    ensure!(applied.code == 0, "{applied:?}");
+    let warnings = applied.stderr.lines().map(|line| {
+        let warning = line.strip_prefix("Warning: ");
+        warning.map(str::to_owned).context(line.to_owned())
+    });
+    warnings.collect()
+}
+
+async fn a_wrong_workload_is_stored_and_its_author_is_warned() -> Result {
+    let webhook = shared().await?;
+    let plane = webhook.plane();
+    let namespace = webhook.namespace("workloads", &[]).await?;
+    let told = |object: &Value| apply(plane, &namespace, object);
+
+    let right = deployment("right", &[], TLS);
+    ensure!(told(&right)?.is_empty());
+    let unasked = deployment("unasked", &[("other", "annotation")], &[]);
+    ensure!(told(&unasked)?.is_empty());
+
+    let misplaced = told(&deployment("misplaced", &TLS[..1], &[]))?;
+    let place = "spec.template.metadata.annotations";
+    let expected =
+        format!("outrigger.dev/inject on the Deployment does nothing: move it to {place}");
+    ensure!(misplaced == [expected], "{misplaced:?}");
+
+    let wrong = [TLS[0], TLS[1], ("envoy-tls.outrigger.dev/listen-prot", "1")];
+    let mut wrong = deployment("wrong", &[], &wrong);
+    let warned = told(&wrong)?;
+    let expected = [
+        "pods of this Deployment will be refused: envoy-tls.outrigger.dev/listen-prot: the profile \"envoy-tls\" has no such",
+        "  parameter; did you mean \"listen-port\"?",
+    ];
+    ensure!(warned == expected, "{warned:?}");
+    // An update is told as well, and a change of the scale is none.
+    wrong["spec"]["paused"] = json!(true);
+    ensure!(told(&wrong)? == expected);
+    let scaled = [
+        "scale",
+        "deployment/wrong",
+        "--replicas=0",
+        "-n",
+        &namespace,
+    ];
+    let scaled = plane.kubectl(&scaled)?;
+    ensure!(
+        scaled.code == 0 && !scaled.stderr.contains("Warning"),
+        "{scaled:?}"
+    );
+
+    // Keys that only look like ours come here, too.
+    let misspelt = told(&deployment(
+        "misspelt",
+        &[],
+        &[("Outrigger.dev/inject", "x")],
+    ))?;
+    ensure!(
+        misspelt
+            .concat()
+            .ends_with("did you mean outrigger.dev/inject?"),
+        "{misspelt:?}"
+    );
+    let mut labelled = deployment("labelled", &[], &[]);
+    labelled["spec"]["template"]["metadata"]["labels"]["outrigger.dev/inject"] = json!("envoy-tls");
+    let labelled = told(&labelled)?;
+    let start = "the label outrigger.dev/inject on the pod template does nothing: move it to";
+    ensure!(labelled.concat().starts_with(start), "{labelled:?}");
+
+    let mut spec = template_spec();
+    spec["restartPolicy"] = json!("Never");
+    let cron = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "cron"},
+        "spec": {"schedule": "0 3 * * *", "suspend": true, "jobTemplate": {
+            "metadata": {"annotations": annotations(&TLS[..1])},
+            "spec": {"template": {"spec": spec}},
+        }},
+    });
+    let cron = told(&cron)?;
+    let start = "outrigger.dev/inject on spec.jobTemplate.metadata does nothing: move it to";
+    ensure!(cron.concat().starts_with(start), "{cron:?}");
+
+    let stored = ["get", "deployment,cronjob", "-n", &namespace, "-o", "name"];
+    let stored = plane.kubectl(&stored)?.ok()?;
+    for name in [
+        "right",
+        "misplaced",
+        "wrong",
+        "misspelt",
+        "labelled",
+        "cron",
+    ] {
+        ensure!(stored.contains(&format!("/{name}\n")), "{name}: {stored}");
+    }
+    Ok(())
+}
+
+/// A ReplicaSet that a Deployment made has the same wrong annotations, and nobody who could mend them.
+async fn what_a_controller_made_is_told_of_nobody() -> Result {
+    let webhook = shared().await?;
+    let namespace = webhook.namespace("made", &[]).await?;
+    let mut made = deployment("made", TLS, &[("outrigger.dev/inject", "envoy-tsl")]);
+    made["kind"] = json!("ReplicaSet");
+    ensure!(apply(webhook.plane(), &namespace, &made)?.len() > 1);
+    made["metadata"]["name"] = json!("owned");
+    made["metadata"]["ownerReferences"] = json!([
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "6c1f", "controller": true},
+    ]);
+    let warnings = apply(webhook.plane(), &namespace, &made)?;
+    ensure!(warnings.is_empty(), "{warnings:?}");
+    Ok(())
+}
+
+async fn a_profile_that_does_not_compile_is_refused() -> Result {
+    let webhook = shared().await?;
+    let plane = webhook.plane();
+    let bounds = json!({"cpu": "10m", "memory": "16Mi"});
+    let profile = |name: &str, image: &str| {
+        json!({
+            "apiVersion": "outrigger.dev/v1alpha1", "kind": "SidecarProfile",
+            "metadata": {"name": name},
+            "spec": {"summary": "Greets.", "containers": [{
+                "name": "${instance}", "image": image,
+                "resources": {"requests": bounds, "limits": bounds},
+            }]},
+        })
+        .to_string()
+    };
+    // Nothing is stored: what is replaced here would be for the other tests, too.
+    let arguments = ["apply", "--dry-run=server", "-f", "-"];
+    let apply = |document: &str| plane.kubectl_with(&arguments, document);
+    wait_until_async("a good profile to be taken", LIMIT, async || {
+        let good = apply(&profile("greeter", "registry.example.com/greeter:1"))?;
+        ensure!(good.code == 0 && good.stderr.is_empty(), "{good:?}");
+        Ok(())
+    })
+    .await?;
+    let refused = apply(&profile("greeter", "${params.imgae}"))?;
+    ensure!(refused.code == 1, "{refused:?}");
+    let message = "admission webhook \"profiles.outrigger.dev\" denied the request: outrigger: \
+                   spec.containers[0].image: `params.imgae`: there is no parameter \"imgae\"";
+    ensure!(refused.stderr.contains(message), "{}", refused.stderr);
+    let replaced = apply(&profile("envoy-tls", "registry.example.com/greeter:1"))?;
+    let warning = "Warning: it replaces the built-in profile \"envoy-tls\"";
+    ensure!(replaced.stderr.starts_with(warning), "{replaced:?}");
+    Ok(())
+}
+
 async fn with_the_webhook_down_only_pods_that_ask_are_refused() -> Result {
     let mut webhook = Webhook::start(
         std::sync::Arc::new(ControlPlane::start(Controllers::Absent)?),
@@ -487,6 +660,9 @@ async fn with_the_webhook_down_only_pods_that_ask_are_refused() -> Result {
     .await?;
     let namespace = webhook.namespace("down", &[]).await?;
     create(webhook.plane(), &namespace, &pod("before", TLS)).await?;
+    let misplaced = deployment("before", TLS, &[]);
+    let warnings = apply(webhook.plane(), &namespace, &misplaced)?;
+    ensure!(warnings.len() == 2, "{warnings:?}");
     webhook.stop_serving();
     create(webhook.plane(), &namespace, &pod("unasked", &[])).await?;
     let refused = create(webhook.plane(), &namespace, &pod("asked", TLS)).await;
@@ -500,6 +676,9 @@ async fn with_the_webhook_down_only_pods_that_ask_are_refused() -> Result {
         error.contains("failed calling webhook \"pods.outrigger.dev\""),
         "{error}"
     );
+    let misplaced = deployment("misplaced", TLS, &[]);
+    let warnings = apply(webhook.plane(), &namespace, &misplaced)?;
+    ensure!(warnings.is_empty(), "{warnings:?}");
     Ok(())
 }
 
@@ -636,8 +815,13 @@ async fn a_quota_that_wants_limits_accepts_the_result() -> Result {
 
 /// Applied, changed, broken, mended and deleted by kubectl.
 async fn profiles_of_the_cluster_take_effect_when_they_are_applied() -> Result {
-    let webhook = shared().await?;
+    let plane = std::sync::Arc::new(ControlPlane::start(Controllers::Absent)?);
+    let webhook = Webhook::start(plane, "profiles").await?;
     let plane = webhook.plane();
+    // What becomes of one that slips through: the review of profiles fails open.
+    plane
+        .kubectl(&["delete", "validatingwebhookconfigurations", "--all"])?
+        .ok()?;
     let namespace = webhook.namespace("profiles", &[]).await?;
     let profile = |image: &str, extra: &str| {
         format!(
@@ -683,7 +867,10 @@ async fn profiles_of_the_cluster_take_effect_when_they_are_applied() -> Result {
     ensure!(columns.split_whitespace().nth(7) == Some("1"), "{columns}");
 
     // Strict where the schema of the API server is not: nothing was pruned.
-    apply(profile("registry.example.com/greeter:2", "  colour: red\n"))?;
+    wait_until_async("profiles not to be reviewed", LIMIT, async || {
+        apply(profile("registry.example.com/greeter:2", "  colour: red\n")).map(drop)
+    })
+    .await?;
     ready("False").await?;
     let told = plane
         .kubectl(&["get", "sidecarprofiles", "kubectl-greeter", "-o", "yaml"])?

@@ -494,7 +494,7 @@ async fn the_running_server_answers_every_case_as_the_library_does() {
     let cases = Arc::new(cases());
     let served = Arc::clone(&cases);
     // The uid says which case a review belongs to.
-    let reviewer = move |body: &[u8]| {
+    let reviewer = move |_, body: &[u8]| {
         let review: Value = serde_json::from_slice(body).unwrap();
         let case: usize = review["request"]["uid"].as_str().unwrap().parse().unwrap();
         admission::review(body, &served[case].snapshot)

@@ -54,6 +54,7 @@ fn the_core_imports_no_runtime_no_client_no_clock_and_no_file() {
         src.join("profile.rs"),
         src.join("admission.rs"),
     ];
+    sources(&src.join("admission"), &mut files);
     sources(&src.join("inject"), &mut files);
     sources(&src.join("profile"), &mut files);
     assert!(files.len() > 20, "{files:?}");

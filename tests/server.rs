@@ -16,4 +16,5 @@ mod server {
     mod process;
     mod requests;
     mod telling;
+    mod validation;
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::diagram;
 use super::options::{CatalogueOptions, NativeSidecars};
@@ -149,7 +149,7 @@ impl Manifests {
             )
         })?;
         let claims = claims(workload);
-        let object = || with_claims(workload, &claims);
+        let object = || inject::with_claims(workload.pod.clone(), workload.name, &claims);
         let outcome = inject::inject(
             &inject::Request {
                 namespace: workload.namespace,
@@ -180,20 +180,6 @@ fn claims<'w>(workload: &Workload<'w>) -> Vec<&'w str> {
         .flatten()
         .filter_map(|claim| claim["metadata"]["name"].as_str())
         .collect()
-}
-
-/// The pod template as expressions see it, with those volumes.
-fn with_claims(workload: &Workload<'_>, claims: &[&str]) -> Json {
-    let mut pod = workload.pod.clone();
-    for name in claims {
-        let claim = json!({"claimName": format!("{name}-{}-0", workload.name)});
-        let volume = json!({"name": name, "persistentVolumeClaim": claim});
-        match &mut pod["spec"]["volumes"] {
-            Json::Array(volumes) => volumes.push(volume),
-            other => *other = json!([volume]),
-        }
-    }
-    pod
 }
 
 impl Decided {

@@ -106,8 +106,8 @@ impl ServeCommand {
                 signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
             let (live, _following) = self.snapshot(loaded).await?;
             let profiles = live.load().catalogue.iter().count();
-            let server = Server::bind(config, move |body: &[u8]| {
-                admission::review(body, &live.load())
+            let server = Server::bind(config, move |webhook, body: &[u8]| {
+                admission::answer(webhook, body, &live.load())
             })
             .await?;
             let (listen, operations) = server.addresses()?;

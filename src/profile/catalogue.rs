@@ -23,6 +23,16 @@ const BUILT_IN: [&str; 6] = [
     include_str!("../../profiles/wait-for.yaml"),
 ];
 
+/// Their names.
+pub const BUILT_IN_NAMES: [&str; 6] = [
+    "envoy-egress",
+    "envoy-tls",
+    "fluentd",
+    "log-tail",
+    "shared-volume",
+    "wait-for",
+];
+
 /// Profiles by name. Immutable: a change is a new catalogue. A copy is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {

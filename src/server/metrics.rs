@@ -1,6 +1,7 @@
 //! Metrics, in OpenMetrics text. Every label has a closed set of values: nothing that a pod's author wrote
 //! becomes a label.
 
+use std::ops::Deref;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::admission::Summary;
+use crate::admission::{Summary, Webhook};
 
 type Labels1 = [(&'static str, &'static str); 1];
-type Labels2 = [(&'static str, &'static str); 2];
+type Labels3 = [(&'static str, &'static str); 3];
 
 /// Why requests and connections are turned away.
 const REJECTED: &[&str] = &[
@@ -36,12 +37,19 @@ const HANDSHAKES: &[&str] = &["failed", "ok", "slow"];
 /// What becomes of a changed certificate.
 const RELOADS: &[&str] = &["refused", "served"];
 
+fn durations() -> Histogram {
+    // From a microsecond, a skipped review, to a tenth of a second, which would be a fault.
+    Histogram::new([
+        1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1,
+    ])
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    reviews: Family<Labels2, Counter>,
-    duration: Histogram,
+    reviews: Family<Labels3, Counter>,
+    durations: Family<Labels1, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
     rejected: Family<Labels1, Counter>,
     handshakes: Family<Labels1, Counter>,
@@ -52,15 +60,10 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        // From a microsecond, a skipped review, to a tenth of a second, which would be a fault.
-        let buckets = [
-            1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2,
-            1e-1,
-        ];
         let mut metrics = Self {
             registry: Registry::with_prefix("outrigger"),
             reviews: Family::default(),
-            duration: Histogram::new(buckets),
+            durations: Family::new_with_constructor(durations),
             in_flight: Gauge::default(),
             rejected: Family::default(),
             handshakes: Family::default(),
@@ -76,14 +79,14 @@ impl Default for Metrics {
         );
         registry.register(
             "admission_reviews",
-            "Reviews answered, by outcome and reason",
+            "Reviews answered, by webhook, outcome and reason",
             metrics.reviews.clone(),
         );
         registry.register_with_unit(
             "admission_review_duration",
-            "Time to answer a review, without the network",
+            "Time to answer a review, without the network, by webhook",
             Unit::Seconds,
-            metrics.duration.clone(),
+            metrics.durations.clone(),
         );
         registry.register(
             "http_requests_in_flight",
@@ -126,6 +129,9 @@ impl Default for Metrics {
                 let _ = family.get_or_create(&[(label, *value)]);
             }
         }
+        for webhook in Webhook::ALL {
+            let _ = metrics.duration_of(webhook);
+        }
         metrics
     }
 }
@@ -134,9 +140,19 @@ impl Metrics {
     /// A review was answered.
     pub fn reviewed(&self, summary: &Summary, duration: Duration) {
         self.reviews
-            .get_or_create(&[("outcome", summary.outcome), ("reason", summary.reason)])
+            .get_or_create(&[
+                ("webhook", summary.webhook.as_str()),
+                ("outcome", summary.outcome),
+                ("reason", summary.reason),
+            ])
             .inc();
-        self.duration.observe(duration.as_secs_f64());
+        self.duration_of(summary.webhook)
+            .observe(duration.as_secs_f64());
+    }
+
+    fn duration_of(&self, webhook: Webhook) -> impl Deref<Target = Histogram> {
+        self.durations
+            .get_or_create(&[("webhook", webhook.as_str())])
     }
 
     /// A request was turned away; `reason` is one of a closed set.

@@ -18,26 +18,30 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
 use super::body::{Bodies, BodyError};
 use super::metrics::Metrics;
 use super::tls::Current;
-use crate::admission::{ReviewError, Reviewed};
+use crate::admission::{ReviewError, Reviewed, Webhook};
 
-/// Answers reviews. Called directly in the task of the connection, so it must not wait for anything.
+/// Answers reviews. Called directly in the task of the connection, so it must not wait for anything; only
+/// profiles are reviewed elsewhere, because they take their time.
 pub trait Reviewer: Send + Sync + 'static {
-    /// The answer to one AdmissionReview.
+    /// The answer to one AdmissionReview that was sent to a webhook.
     ///
     /// # Errors
     /// A body that is no review.
-    fn review(&self, body: &[u8]) -> Result<Reviewed, ReviewError>;
+    fn review(&self, webhook: Webhook, body: &[u8]) -> Result<Reviewed, ReviewError>;
 }
 
 impl<F> Reviewer for F
 where
-    F: Fn(&[u8]) -> Result<Reviewed, ReviewError> + Send + Sync + 'static,
+    F: Fn(Webhook, &[u8]) -> Result<Reviewed, ReviewError> + Send + Sync + 'static,
 {
-    fn review(&self, body: &[u8]) -> Result<Reviewed, ReviewError> {
-        self(body)
+    fn review(&self, webhook: Webhook, body: &[u8]) -> Result<Reviewed, ReviewError> {
+        self(webhook, body)
     }
 }
 
@@ -48,6 +52,8 @@ pub(super) struct Shared {
     pub(super) certificate: Arc<Current>,
     pub(super) draining: AtomicBool,
     pub(super) bodies: Bodies,
+    /// Room for one profile at a time.
+    pub(super) compiler: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -56,10 +62,23 @@ impl Shared {
     }
 }
 
+/// Where the reviews of a webhook are posted.
+fn path(webhook: Webhook) -> &'static str {
+    match webhook {
+        Webhook::Mutate => "/mutate",
+        Webhook::Workload => "/validate-workload",
+        Webhook::Profile => "/validate-profile",
+    }
+}
+
 /// The routes of the HTTPS port.
 pub(super) fn webhook(shared: &Arc<Shared>) -> Router {
-    Router::new()
-        .route("/mutate", post(mutate).fallback(only_post))
+    let mut router = Router::new();
+    for webhook in Webhook::ALL {
+        let take = move |shared, request| take(webhook, shared, request);
+        router = router.route(path(webhook), post(take).fallback(only_post));
+    }
+    router
         .merge(health())
         .fallback(not_found)
         .layer(from_fn_with_state(Arc::clone(shared), close_while_draining))
@@ -84,7 +103,7 @@ fn health() -> Router<Arc<Shared>> {
 async fn not_found() -> Response {
     (
         StatusCode::NOT_FOUND,
-        "there is nothing here; reviews are posted to /mutate\n",
+        "there is nothing here; reviews are posted to /mutate, /validate-workload or /validate-profile\n",
     )
         .into_response()
 }
@@ -136,9 +155,9 @@ async fn close_while_draining(
     response
 }
 
-async fn mutate(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn take(webhook: Webhook, State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, mut body) = request.into_parts();
-    let refusal = match answer(&shared, &head, &mut body).await {
+    let refusal = match answer(webhook, &shared, &head, &mut body).await {
         Ok(response) => return response,
         Err(refusal) => refusal,
     };
@@ -152,7 +171,12 @@ async fn mutate(State(shared): State<Arc<Shared>>, request: Request) -> Response
     refusal.response(&shared.metrics)
 }
 
-async fn answer(shared: &Shared, head: &Parts, body: &mut Body) -> Result<Response, Refusal> {
+async fn answer(
+    webhook: Webhook,
+    shared: &Arc<Shared>,
+    head: &Parts,
+    body: &mut Body,
+) -> Result<Response, Refusal> {
     check_type(&head.headers)?;
     let length = head
         .headers
@@ -163,15 +187,39 @@ async fn answer(shared: &Shared, head: &Parts, body: &mut Body) -> Result<Respon
     let _counted = shared.metrics.in_flight();
     let body = shared.bodies.read(body).await?;
     let start = Instant::now();
-    // A panic would end the connection, which the API server takes for a failure that it cannot name. The
-    // reviewer is not asked to be whole afterwards: it is read only.
-    let reviewed = catch_unwind(AssertUnwindSafe(|| shared.reviewer.review(&body.bytes)))
-        .map_err(|_| Refusal::Panicked)?
-        .map_err(|error| Refusal::NoReview(error.message))?;
+    let reviewed = match webhook {
+        Webhook::Mutate | Webhook::Workload => review(shared, webhook, &body.bytes)?,
+        Webhook::Profile => compile(shared, body.bytes.clone()).await?,
+    };
     let duration = start.elapsed();
     shared.metrics.reviewed(&reviewed.summary, duration);
     log(&reviewed, duration);
     Ok(([(CONTENT_TYPE, "application/json")], reviewed.body).into_response())
+}
+
+fn review(shared: &Shared, webhook: Webhook, body: &[u8]) -> Result<Reviewed, Refusal> {
+    // A panic would end the connection, which the API server takes for a failure that it cannot name. The
+    // reviewer is not asked to be whole afterwards: it is read only.
+    catch_unwind(AssertUnwindSafe(|| shared.reviewer.review(webhook, body)))
+        .map_err(|_| Refusal::Panicked)?
+        .map_err(|error| Refusal::NoReview(error.message))
+}
+
+/// Reviews a profile beside the tasks of connections: to compile one takes milliseconds, and one that somebody
+/// made for that purpose takes longer. One at a time, so that pods always have the other cores; the API server
+/// comes again.
+async fn compile(shared: &Arc<Shared>, body: Bytes) -> Result<Reviewed, Refusal> {
+    let room = Arc::clone(&shared.compiler).try_acquire_owned();
+    let room = room.map_err(|_| BodyError::Overloaded)?;
+    let shared = Arc::clone(shared);
+    // The room is held until the work is done, also if nobody waits for it any more.
+    let work = move || {
+        let _room = room;
+        review(&shared, Webhook::Profile, &body)
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(Refusal::Panicked))
 }
 
 /// One line a decision.
@@ -184,6 +232,7 @@ fn log(reviewed: &Reviewed, duration: Duration) {
     match &summary.message {
         None => tracing::info!(
             target: "admission",
+            webhook = summary.webhook.as_str(),
             uid = &*uid,
             namespace = &*namespace,
             name = &*name,
@@ -196,6 +245,7 @@ fn log(reviewed: &Reviewed, duration: Duration) {
         ),
         Some(message) => tracing::warn!(
             target: "admission",
+            webhook = summary.webhook.as_str(),
             uid = &*uid,
             namespace = &*namespace,
             name = &*name,

@@ -131,6 +131,10 @@ impl Webhook {
                     answered["spec"]["initContainers"].is_array(),
                     "not injected yet"
                 );
+                let misplaced = super::super::deployment("probe", super::super::TLS, &[]);
+                let create = ["create", "--dry-run=server", "-n", &namespace, "-f", "-"];
+                let created = self.plane.kubectl_with(&create, &misplaced.to_string())?;
+                ensure!(created.stderr.contains("Warning"), "not warned yet");
                 Ok(())
             },
         )

@@ -267,7 +267,7 @@ async fn the_end_is_bounded_and_nothing_outlives_it() -> Result {
 /// A review that takes its time is answered, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_review_that_takes_time_is_finished() -> Result {
-    let busy = |body: &[u8]| {
+    let busy = |_, body: &[u8]| {
         std::thread::sleep(Duration::from_millis(600));
         admission::review(body, &Snapshot::default())
     };

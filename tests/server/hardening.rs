@@ -14,7 +14,7 @@ use super::kit::{Client, small, start, start_with, timed};
 /// A reset is never repeated by the API server, and says nothing to anybody.
 #[tokio::test]
 async fn a_review_that_panics_gets_500_and_harms_nobody() -> Result {
-    let reviewer = |body: &[u8]| -> Result<Reviewed, ReviewError> {
+    let reviewer = |_, body: &[u8]| -> Result<Reviewed, ReviewError> {
         assert!(!body.starts_with(b"panic"), "as asked");
         Err(ReviewError {
             message: "no review".to_owned(),

@@ -44,7 +44,7 @@ pub(crate) async fn start(change: impl FnOnce(&mut ServerConfig)) -> Result<Runn
         ..Snapshot::default()
     };
     start_with(
-        move |body: &[u8]| admission::review(body, &snapshot),
+        move |webhook, body: &[u8]| admission::answer(webhook, body, &snapshot),
         change,
     )
     .await

@@ -10,8 +10,14 @@ use super::kit::{Client, REVIEW, small, start};
 /// Every family of metrics with the labels that its samples may carry.
 const FAMILIES: [(&str, &[&str]); 9] = [
     ("outrigger_build", &["version"]),
-    ("outrigger_admission_reviews", &["outcome", "reason"]),
-    ("outrigger_admission_review_duration_seconds", &["le"]),
+    (
+        "outrigger_admission_reviews",
+        &["webhook", "outcome", "reason"],
+    ),
+    (
+        "outrigger_admission_review_duration_seconds",
+        &["webhook", "le"],
+    ),
     ("outrigger_http_requests_in_flight", &[]),
     ("outrigger_http_rejected", &["reason"]),
     ("outrigger_tls_handshakes", &["result"]),
@@ -101,7 +107,7 @@ async fn the_metrics_are_openmetrics_text_with_the_documented_names() -> Result 
     assert_eq!(declared, expected);
     assert!(
         (server
-            .metric(r#"outrigger_admission_reviews_total{outcome="injected",reason="Injected"}"#)
+            .metric(r#"outrigger_admission_reviews_total{webhook="mutate",outcome="injected",reason="Injected"}"#)
             .await?
             - 1.0)
             .abs()
@@ -109,7 +115,7 @@ async fn the_metrics_are_openmetrics_text_with_the_documented_names() -> Result 
     );
     assert!(
         (server
-            .metric("outrigger_admission_review_duration_seconds_count")
+            .metric(r#"outrigger_admission_review_duration_seconds_count{webhook="mutate"}"#)
             .await?
             - 2.0)
             .abs()

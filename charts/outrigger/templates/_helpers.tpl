@@ -96,15 +96,27 @@ spec:
   {{- concat (list "kube-system" "kube-node-lease" .Release.Namespace) .Values.webhook.excludedNamespaces | uniq | toYaml | nindent 2 }}
 {{- end -}}
 
+{{/* Whether reviews can be posted to other paths ("true" or ""): a url of another form than …/mutate tells
+of one path only. */}}
+{{- define "outrigger.validates" -}}
+{{- if or (not .Values.webhook.url) (hasSuffix "/mutate" .Values.webhook.url) -}}true{{- end -}}
+{{- end -}}
+
+{{/* The root as outrigger.clientConfig takes it for another path than /mutate. Takes root and path. */}}
+{{- define "outrigger.clientConfigAt" -}}
+{{- $root := pick .root "Values" "Release" "Chart" "Template" "Capabilities" -}}
+{{- include "outrigger.clientConfig" (set $root "path" .path) -}}
+{{- end -}}
+
 {{/* Where the API server finds the webhook, and how it verifies it. */}}
 {{- define "outrigger.clientConfig" -}}
 {{- if .Values.webhook.url -}}
-url: {{ .Values.webhook.url | quote }}
+url: {{ with .path }}{{ printf "%s%s" (trimSuffix "/mutate" $.Values.webhook.url) . | quote }}{{ else }}{{ .Values.webhook.url | quote }}{{ end }}
 {{- else -}}
 service:
   name: {{ include "outrigger.fullname" . }}
   namespace: {{ .Release.Namespace | quote }}
-  path: /mutate
+  path: {{ default "/mutate" .path }}
   port: {{ .Values.service.port }}
 {{- end }}
 {{- if eq .Values.tls.mode "files" }}
