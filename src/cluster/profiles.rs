@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use indexmap::IndexMap;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -41,7 +42,7 @@ pub fn resource() -> ApiResource {
 /// Watches all profiles and hands over those that serve, beginning with the first complete list. `defaults` are the
 /// administrator's. Ends only when it is dropped: a watch that is lost is taken up again.
 pub async fn watch(client: Client, defaults: Defaults, publish: impl Fn(Vec<Entry>)) {
-    let api: Api<DynamicObject> = Api::all_with(client, &resource());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource());
     let events = watcher::watcher(api.clone(), watcher::Config::default()).default_backoff();
     let mut events = pin!(events);
     let mut shelf = Shelf::new(defaults);
@@ -66,9 +67,17 @@ pub async fn watch(client: Client, defaults: Defaults, publish: impl Fn(Vec<Entr
                 }
             }
             Ok(Event::Delete(object)) => {
-                shelf.serving.remove(&object.name_any());
-                tracing::info!(target: "cluster", profile = object.name_any(), "a profile was deleted");
-                publish(shelf.entries());
+                if definition_is_going(&client).await {
+                    // With the definition go all objects, which nobody meant to delete one by one.
+                    tracing::error!(
+                        target: "cluster", profile = object.name_any(),
+                        "the definition of profiles is being deleted, and this profile with it; its last version serves on"
+                    );
+                } else {
+                    shelf.serving.remove(&object.name_any());
+                    tracing::info!(target: "cluster", profile = object.name_any(), "a profile was deleted");
+                    publish(shelf.entries());
+                }
             }
             // Said once: without the CRD this is how it stays.
             Err(error) if !lost => {
@@ -78,6 +87,21 @@ pub async fn watch(client: Client, defaults: Defaults, publish: impl Fn(Vec<Entr
                 publish(shelf.entries());
             }
             Err(_) => {}
+        }
+    }
+}
+
+/// Whether the definition of profiles is gone or about to go. When that cannot be found out, it is not.
+async fn definition_is_going(client: &Client) -> bool {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let name = format!("{}.{}", crd::PLURAL, crd::GROUP);
+    match definitions.get_metadata_opt(&name).await {
+        Ok(definition) => {
+            definition.is_none_or(|definition| definition.metadata.deletion_timestamp.is_some())
+        }
+        Err(error) => {
+            tracing::warn!(target: "cluster", %error, "the definition of profiles could not be looked at");
+            false
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod drill;
 mod parts;
 mod run;
 mod test;
@@ -14,6 +15,7 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [ARGS…]         install the parts that the tests run, then `cargo test` with ARGS
+  drill [NAME]         the failure drills, long; `test` runs them bounded
   bench                what the webhook costs, as ratios in one run
   ci                   everything that must pass before a change is merged
   parts [NAME…]        install the parts (all of them, or those named) and say where they are
@@ -37,6 +39,7 @@ fn chore(arguments: &[String]) -> Result<()> {
     };
     match name.as_str() {
         "test" => test::run(rest),
+        "drill" => drill::run(rest),
         "bench" => bench::run(rest),
         "ci" => ci::run(rest),
         "parts" => parts::run(rest),

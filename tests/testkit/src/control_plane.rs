@@ -31,6 +31,7 @@ const KUBECTL_LIMIT: Duration = Duration::from_secs(60);
 /// the API server eight seconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+const API_SERVER: &str = "kube-apiserver";
 const CONTROLLERS: &str = "kube-controller-manager";
 
 /// Which programs make up the control plane.
@@ -53,6 +54,8 @@ pub struct ControlPlane {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
     authority: Authority,
+    files: Files,
+    ports: Ports,
     // After the daemons: their data and logs live here.
     directory: TempDir,
 }
@@ -109,14 +112,16 @@ impl ControlPlane {
             kubeconfig: files.kubeconfig.clone(),
             kubectl: parts::program("kubectl")?,
             authority,
+            files,
+            ports,
             directory,
         };
 
-        plane.launch("etcd", flags::etcd(&files, &ports))?;
-        plane.launch("kube-apiserver", flags::api_server(&files, &ports))?;
-        plane.wait_ready(&files)?;
+        plane.launch("etcd", flags::etcd(&plane.files, &plane.ports))?;
+        plane.launch(API_SERVER, flags::api_server(&plane.files, &plane.ports))?;
+        plane.wait_ready()?;
         if controllers == Controllers::Run {
-            plane.launch(CONTROLLERS, flags::controllers(&files, free_port()?))?;
+            plane.launch(CONTROLLERS, flags::controllers(&plane.files, free_port()?))?;
         }
         plane.wait_service_account()?;
         Ok(plane)
@@ -252,6 +257,25 @@ impl ControlPlane {
         .await
     }
 
+    /// Stops the API server, waits for as long as `pause`, and starts it again on the same port with the same data.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready again.
+    pub fn restart_api_server(&mut self, pause: Duration) -> Result {
+        let place = 1; // After etcd.
+        drop(self.daemons.remove(place));
+        std::thread::sleep(pause);
+        self.launch(API_SERVER, flags::api_server(&self.files, &self.ports))?;
+        self.wait_ready()?;
+        let server = self
+            .daemons
+            .pop()
+            .context("the API server was not started")?;
+        self.daemons.insert(place, server);
+        Ok(())
+    }
+
     fn launch(&mut self, name: &str, flags: Vec<String>) -> Result {
         let program = match parts::program(name) {
             Err(_) if name == CONTROLLERS && std::env::var_os(parts::ASSETS).is_some() => bail!(
@@ -268,9 +292,9 @@ impl ControlPlane {
         Ok(())
     }
 
-    fn wait_ready(&mut self, files: &Files) -> Result {
+    fn wait_ready(&mut self) -> Result {
         let url = format!("{}/readyz", self.url);
-        let client = http::client(self.authority.certificate(), Some(&files.admin))?;
+        let client = http::client(self.authority.certificate(), Some(&self.files.admin))?;
         let server = self
             .daemons
             .last_mut()

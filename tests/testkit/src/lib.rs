@@ -10,6 +10,7 @@
 //! The parts are installed by `cargo xtask test`; without it a test that needs
 //! one fails and says so. Nothing is skipped.
 
+pub mod balancer;
 pub mod certs;
 pub mod control_plane;
 pub mod daemon;
@@ -24,6 +25,7 @@ pub mod ports;
 pub mod process;
 pub mod wait;
 
+pub use balancer::Balancer;
 pub use control_plane::ControlPlane;
 pub use daemon::Daemon;
 pub use envoy::Envoy;

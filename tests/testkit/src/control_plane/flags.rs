@@ -10,6 +10,7 @@ use crate::Result;
 use crate::certs::{Authority, Issued};
 
 /// The ports on 127.0.0.1.
+#[derive(Debug)]
 pub(super) struct Ports {
     pub(super) etcd: u16,
     pub(super) peer: u16,
@@ -23,6 +24,7 @@ impl Ports {
 }
 
 /// What is on disk before anything starts.
+#[derive(Debug)]
 pub(super) struct Files {
     directory: PathBuf,
     pub(super) kubeconfig: PathBuf,
