@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,8 +17,11 @@ use tracing_subscriber::EnvFilter;
 
 use super::options::{CatalogueOptions, NativeSidecars};
 use crate::admission::{self, Snapshot};
-use crate::certificate::{CertificatePair, Subject};
+use crate::certificate::{CertificatePair, Offer, Subject};
 use crate::cluster;
+use crate::cluster::certificates::state::Rules;
+use crate::cluster::certificates::{self, Happened, Settings};
+use crate::server::metrics::Metrics;
 use crate::server::{CertificateSource, Server, ServerConfig};
 
 /// How long to wait for the first list of namespaces before serving without it.
@@ -26,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Run the webhook
 #[derive(Debug, Args)]
-#[group(id = "certificate", required = true, multiple = true, args = ["tls_cert", "self_signed"])]
+#[group(id = "certificate", required = true, multiple = true, args = ["tls_cert", "self_signed", "managed_certificate"])]
 pub struct ServeCommand {
     /// Where reviews are taken, with TLS
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
@@ -46,6 +49,29 @@ pub struct ServeCommand {
     /// A name in that certificate, besides localhost; may be given several times
     #[arg(long, value_name = "NAME", requires = "self_signed", conflicts_with_all = ["tls_cert", "tls_key"])]
     dns_name: Vec<String>,
+    /// Keep a CA and a certificate of it in this Secret, renew them, and tell the API server of the CA
+    #[arg(long, value_name = "SECRET", requires_all = ["service", "webhook_configuration"],
+        conflicts_with_all = ["tls_cert", "tls_key", "self_signed"])]
+    managed_certificate: Option<String>,
+    /// The Service that the certificate is for, in the same namespace
+    #[arg(long, value_name = "NAME", requires = "managed_certificate")]
+    service: Option<String>,
+    /// The namespace of the Secret and the Service. Default: that of the pod it runs in
+    #[arg(long, value_name = "NAME", requires = "managed_certificate")]
+    namespace: Option<String>,
+    /// Mutating and validating webhook configurations of this name get the CA in their caBundle; may be given
+    /// several times
+    #[arg(long, value_name = "NAME", requires = "managed_certificate")]
+    webhook_configuration: Vec<String>,
+    /// How long a certificate is valid. For tests
+    #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
+    certificate_life_seconds: Option<i64>,
+    /// How long a CA is valid. For tests
+    #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", value_parser = clap::value_parser!(i64).range(1..=3_153_600_000))]
+    ca_life_seconds: Option<i64>,
+    /// How long a new CA is published before it signs. For tests
+    #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", value_parser = clap::value_parser!(i64).range(0..=86_400))]
+    ca_settle_seconds: Option<i64>,
     /// The cluster whose namespaces count. Default: that of the pod it runs in, if its account's token is
     /// mounted
     #[arg(long, value_name = "FILE")]
@@ -86,8 +112,9 @@ impl ServeCommand {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         self.start_logging();
         let snapshot = self.catalogue.snapshot(self.native_sidecars)?;
-        let mut config =
-            ServerConfig::new(self.listen, self.operations_listen, self.certificate()?);
+        let (offer, offers) = watch::channel(Offer::default());
+        let certificate = self.certificate(offers)?;
+        let mut config = ServerConfig::new(self.listen, self.operations_listen, certificate);
         config.max_connections = self.max_connections as usize;
         config.max_in_flight = self.max_in_flight as usize;
         config.drain = Duration::from_secs(self.drain_seconds);
@@ -102,7 +129,8 @@ impl ServeCommand {
                 signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
             let profiles = snapshot.catalogue.iter().count();
             let live = Arc::new(ArcSwap::from_pointee(snapshot));
-            let _following = self.follow_cluster(&live).await?;
+            let metrics = Arc::clone(&config.metrics);
+            let _following = self.follow_cluster(&live, offer, metrics).await?;
             let server = Server::bind(config, move |body: &[u8]| {
                 admission::review(body, &live.load())
             })
@@ -137,14 +165,37 @@ impl ServeCommand {
     async fn follow_cluster(
         &self,
         live: &Arc<ArcSwap<Snapshot>>,
+        offer: watch::Sender<Offer>,
+        metrics: Arc<Metrics>,
     ) -> anyhow::Result<Option<JoinSet<()>>> {
+        let managed = self.managed()?;
         let Some(client) = cluster::connect(self.kubeconfig.as_deref()).await? else {
+            ensure!(
+                managed.is_none(),
+                "--managed-certificate needs a cluster, and there is none: expected to run in a pod with a service \
+                 account's token, or --kubeconfig"
+            );
             tracing::info!(target: "cluster", "there is no cluster: nothing is known of namespaces");
             return Ok(None);
         };
         let (tell, mut told) = watch::channel(false);
         let live = Arc::clone(live);
         let mut following = JoinSet::new();
+        if let Some(settings) = managed {
+            let tell = move |happened| match happened {
+                Happened::Secret(outcome) => metrics.certificate_renewed(outcome),
+                Happened::Bundle(result) => metrics.bundle_written(result),
+            };
+            let publish = move |new| {
+                offer.send_replace(new);
+            };
+            following.spawn(certificates::manage(
+                client.clone(),
+                settings,
+                publish,
+                tell,
+            ));
+        }
         following.spawn(cluster::namespaces::watch(client, move |namespaces| {
             live.rcu(|old| Snapshot {
                 namespaces: namespaces.clone(),
@@ -159,8 +210,36 @@ impl ServeCommand {
         Ok(Some(following))
     }
 
-    fn certificate(&self) -> anyhow::Result<CertificateSource> {
+    /// How the certificate is managed, if it is.
+    fn managed(&self) -> anyhow::Result<Option<Settings>> {
+        let (Some(secret), Some(service)) = (&self.managed_certificate, &self.service) else {
+            return Ok(None);
+        };
+        let namespace = match &self.namespace {
+            Some(namespace) => namespace.clone(),
+            None => std::fs::read_to_string(cluster::NAMESPACE).with_context(|| {
+                format!(
+                    "--namespace is not given, and {} cannot be read",
+                    cluster::NAMESPACE
+                )
+            })?,
+        };
+        let namespace = namespace.trim().to_owned();
+        let mut rules = Rules::new(certificates::names(service, &namespace));
+        rules.leaf_life = self.certificate_life_seconds.unwrap_or(rules.leaf_life);
+        rules.authority_life = self.ca_life_seconds.unwrap_or(rules.authority_life);
+        rules.settle = self.ca_settle_seconds.unwrap_or(rules.settle);
+        Ok(Some(Settings {
+            namespace,
+            secret: secret.clone(),
+            configurations: self.webhook_configuration.clone(),
+            rules,
+        }))
+    }
+
+    fn certificate(&self, offers: watch::Receiver<Offer>) -> anyhow::Result<CertificateSource> {
         match (&self.tls_cert, &self.tls_key) {
+            _ if self.managed_certificate.is_some() => Ok(CertificateSource::Offers(offers)),
             (Some(certificate), Some(private_key)) => Ok(CertificateSource::Files {
                 certificate: certificate.clone(),
                 private_key: private_key.clone(),
