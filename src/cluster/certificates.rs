@@ -144,13 +144,13 @@ pub async fn manage(
     tell: impl Fn(Happened),
 ) {
     enum Seen {
-        Secret(Option<Secret>),
+        Secret(Box<Option<Secret>>),
         Registration(Change),
     }
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &settings.namespace);
     let mut changes = vec![
         one(secrets.clone(), &settings.secret, "Secret")
-            .map(Seen::Secret)
+            .map(|secret| Seen::Secret(Box::new(secret)))
             .boxed(),
     ];
     for name in &settings.configurations {
@@ -178,7 +178,7 @@ pub async fn manage(
         let wake = manager.act().await;
         tokio::select! {
             Some(seen) = changes.next() => match seen {
-                Seen::Secret(secret) => manager.see_secret(secret),
+                Seen::Secret(secret) => manager.see_secret(*secret),
                 Seen::Registration((id, seen)) => manager.see_registration(id, seen),
             },
             () = tokio::time::sleep_until(wake) => {}
@@ -588,7 +588,11 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
         let chosen = state::choose(self.served.as_ref(), secret, &published, rules, now).cloned();
         let obstacle = match &chosen {
             None => Some(self.foreign().unwrap_or_else(|| {
-                format!("the Secret {} has no certificate yet", self.secret_name())
+                let lack = match self.known {
+                    Known::Nothing => "has not been read yet",
+                    Known::Missing | Known::Present { .. } => "has no certificate yet",
+                };
+                format!("the Secret {} {lack}", self.secret_name())
             })),
             Some(leaf) => self.unregistered().or_else(|| {
                 let accepted = state::is_accepted(&leaf.certificate, &published, rules, now);

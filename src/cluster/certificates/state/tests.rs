@@ -127,7 +127,7 @@ fn an_authority_is_followed_by_another_without_a_gap() {
     let (taken, after) = step(view(now, Some(&both), Some(&both), Some(300)));
     assert_eq!(taken, Step::Succeed);
     assert_eq!(after.signer, both.successor);
-    assert_eq!(after.retired, [old.clone()]);
+    assert_eq!(after.retired, std::slice::from_ref(&old));
     assert_eq!(after.retire_after, Some(old_leaf.not_after));
     // Both leaves are good for whoever has either bundle.
     for bundle in [both.bundle(), after.bundle()] {
