@@ -350,7 +350,7 @@ async fn a_certificate_of_somebody_else_is_left_alone() -> Result {
     Ok(())
 }
 
-/// An API server of its own, which ends.
+/// An API server of its own, which hangs, comes back, and ends.
 async fn without_the_api_server_what_is_served_goes_on_being_served() -> Result {
     let plane = Arc::new(ControlPlane::start(Controllers::Absent)?);
     let release = Release::new(Arc::clone(&plane), "away").await?;
@@ -360,6 +360,32 @@ async fn without_the_api_server_what_is_served_goes_on_being_served() -> Result 
     let bundle = wait_until_async("the Secret", LIMIT, async || release.secret("ca.crt")).await?;
     wait_until_async("the leaf", LIMIT, async || replica.ask(&bundle).await).await?;
     let late = release.start(false, &flags)?;
+    wait_until_async("the leaf", LIMIT, async || late.ask(&bundle).await).await?;
+
+    let pid = *plane.process_ids().get(1).context("no API server")?;
+    let signal = |name: &str| -> Result {
+        let status = std::process::Command::new("kill")
+            .args([name, &pid.to_string()])
+            .status()?;
+        ensure!(status.success(), "kill {name}: {status}");
+        Ok(())
+    };
+    signal("-STOP")?;
+    for _ in 0..4 {
+        replica.ask(&bundle).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    signal("-CONT")?;
+    // Its watch still tells.
+    release.kubectl(&["delete", "secret", &release.secret_name()])?;
+    let after = wait_until_async("the Secret again", LIMIT, async || {
+        let after = release.secret("ca.crt")?;
+        ensure!(after.starts_with(&bundle) && after != bundle, "{after}");
+        Ok(after)
+    })
+    .await?;
+    ensure!(after.matches("BEGIN CERTIFICATE").count() == 2);
+
     drop((release, plane));
     for _ in 0..5 {
         replica.ask(&bundle).await?;

@@ -350,7 +350,7 @@ fn replicas_that_die_at_any_step_never_serve_what_the_bundle_does_not_verify() {
         Step::Restore { renew: true },
     ] {
         let times = reached.iter().filter(|step| **step == wanted).count();
-        assert!(times >= 5, "{wanted:?} was done {times} times");
+        assert!(times > 0, "{wanted:?} was never done");
     }
 }
 
@@ -413,7 +413,7 @@ impl World {
                 ..Replica::default()
             };
         }
-        if self.roll(1000) == 0 && self.replicas[0].held.is_some() {
+        if self.roll(600) == 0 && self.replicas[0].held.is_some() {
             // Somebody deletes the Secret, and the first to see it is one that was there before.
             self.secret = None;
             self.version += 1;
