@@ -20,12 +20,21 @@ const BACKDATE: Duration = Duration::hours(2);
 pub const DEFAULT_KEY_MODE: u32 = 0o640;
 
 /// A certificate with its private key, both in PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CertificatePair {
     /// The certificate.
     pub certificate: String,
     /// The private key, PKCS #8.
     pub private_key: String,
+}
+
+/// What a server is told to serve by something that manages its certificate.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// The certificate. `None` before there is one.
+    pub pair: Option<CertificatePair>,
+    /// Why clients would not accept it, if they would not.
+    pub obstacle: Option<String>,
 }
 
 /// What a certificate is for.

@@ -35,7 +35,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::ServeCommand),
+    Serve(Box<serve::ServeCommand>),
     Inject(inject::InjectCommand),
     Explain(explain::ExplainCommand),
     Profile(profile::ProfileCommand),

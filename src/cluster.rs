@@ -3,6 +3,7 @@
 //! A review never waits for any of this: it sees the latest [`Snapshot`](crate::admission::Snapshot). When the
 //! API server cannot be reached, the last that was known stays.
 
+pub mod certificates;
 pub mod crd;
 pub mod namespaces;
 pub mod profiles;
@@ -15,6 +16,9 @@ use kube::{Client, Config};
 
 /// Where Kubernetes mounts a pod's token.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// Where Kubernetes tells a pod its namespace.
+pub const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// A cluster that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -56,6 +56,8 @@ pub struct ServerConfig {
     pub operations_listen: SocketAddr,
     /// The certificate.
     pub certificate: CertificateSource,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
     /// Connections held at a time. Further ones wait and are not reset; those that rest make room.
     pub max_connections: usize,
     /// Reviews read or answered at a time. Further ones get 503 with `Retry-After: 1`.
@@ -89,6 +91,7 @@ impl ServerConfig {
             listen,
             operations_listen,
             certificate,
+            metrics: Arc::default(),
             max_connections: 4096,
             max_in_flight: 256,
             max_body: 7 * 1024 * 1024,
@@ -137,7 +140,7 @@ impl Server {
     /// # Errors
     /// An address that is taken, or a certificate that cannot be served; each names its flag.
     pub async fn bind(config: ServerConfig, reviewer: impl Reviewer) -> Result<Self, ServerError> {
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::clone(&config.metrics);
         let (loader, certificate) =
             Loader::start(config.certificate.clone(), Arc::clone(&metrics))?;
         let tls = TlsAcceptor::from(Arc::new(tls::server_config(Arc::clone(&certificate))?));

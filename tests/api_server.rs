@@ -708,7 +708,7 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
             "--namespace",
             &namespace,
             "--set",
-            "tls.secretName=tls",
+            "tls.mode=files,tls.secretName=tls",
             "--set-file",
             &ca,
         ]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,9 +17,12 @@ use tracing_subscriber::EnvFilter;
 
 use super::options::{CatalogueOptions, Loaded, NativeSidecars};
 use crate::admission::{self, Snapshot};
-use crate::certificate::{CertificatePair, Subject};
+use crate::certificate::{CertificatePair, Offer, Subject};
 use crate::cluster;
+use crate::cluster::certificates::state::Rules;
+use crate::cluster::certificates::{self, Happened, Settings};
 use crate::profile::{Catalogue, Defaults};
+use crate::server::metrics::Metrics;
 use crate::server::{CertificateSource, Server, ServerConfig};
 
 /// What reviews see: replaced as a whole when something of it changes.
@@ -30,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Run the webhook
 #[derive(Debug, Args)]
-#[group(id = "certificate", required = true, multiple = true, args = ["tls_cert", "self_signed"])]
+#[group(id = "certificate", required = true, multiple = true, args = ["tls_cert", "self_signed", "managed_certificate"])]
 pub struct ServeCommand {
     /// Where reviews are taken, with TLS
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
@@ -50,6 +53,29 @@ pub struct ServeCommand {
     /// A name in that certificate, besides localhost; may be given several times
     #[arg(long, value_name = "NAME", requires = "self_signed", conflicts_with_all = ["tls_cert", "tls_key"])]
     dns_name: Vec<String>,
+    /// Keep a CA and a certificate of it in this Secret, renew them, and tell the API server of the CA
+    #[arg(long, value_name = "SECRET", requires_all = ["service", "webhook_configuration"],
+        conflicts_with_all = ["tls_cert", "tls_key", "self_signed"])]
+    managed_certificate: Option<String>,
+    /// The Service that the certificate is for, in the same namespace
+    #[arg(long, value_name = "NAME", requires = "managed_certificate")]
+    service: Option<String>,
+    /// The namespace of the Secret and the Service. Default: that of the pod it runs in
+    #[arg(long, value_name = "NAME", requires = "managed_certificate")]
+    namespace: Option<String>,
+    /// Mutating and validating webhook configurations of this name get the CA in their caBundle; may be given
+    /// several times
+    #[arg(long, value_name = "NAME", requires = "managed_certificate")]
+    webhook_configuration: Vec<String>,
+    /// How long a certificate is valid. For tests
+    #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
+    certificate_life_seconds: Option<i64>,
+    /// How long a CA is valid. For tests
+    #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", value_parser = clap::value_parser!(i64).range(1..=3_153_600_000))]
+    ca_life_seconds: Option<i64>,
+    /// How long a new CA is published before it signs. For tests
+    #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", value_parser = clap::value_parser!(i64).range(0..=86_400))]
+    ca_settle_seconds: Option<i64>,
     /// The cluster whose namespaces count. Default: that of the pod it runs in, if its account's token is
     /// mounted
     #[arg(long, value_name = "FILE")]
@@ -90,8 +116,9 @@ impl ServeCommand {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         self.start_logging();
         let loaded = self.catalogue.read()?;
-        let mut config =
-            ServerConfig::new(self.listen, self.operations_listen, self.certificate()?);
+        let (offer, offers) = watch::channel(Offer::default());
+        let certificate = self.certificate(offers)?;
+        let mut config = ServerConfig::new(self.listen, self.operations_listen, certificate);
         config.max_connections = self.max_connections as usize;
         config.max_in_flight = self.max_in_flight as usize;
         config.drain = Duration::from_secs(self.drain_seconds);
@@ -104,7 +131,8 @@ impl ServeCommand {
                 signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
             let mut interrupt =
                 signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
-            let (live, _following) = self.snapshot(loaded).await?;
+            let metrics = Arc::clone(&config.metrics);
+            let (live, _following) = self.snapshot(loaded, offer, metrics).await?;
             let profiles = live.load().catalogue.iter().count();
             let server = Server::bind(config, move |webhook, body: &[u8]| {
                 admission::answer(webhook, body, &live.load())
@@ -136,7 +164,14 @@ impl ServeCommand {
     }
 
     /// What reviews see, and, in a cluster, what keeps it up to date as long as it is held.
-    async fn snapshot(&self, loaded: Loaded) -> anyhow::Result<(Live, Option<JoinSet<()>>)> {
+    async fn snapshot(
+        &self,
+        loaded: Loaded,
+        offer: watch::Sender<Offer>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<(Live, JoinSet<()>)> {
+        let managed = self.managed()?;
+        let mut following = JoinSet::new();
         let sidecars = self.native_sidecars.into();
         let live = |catalogue| {
             Arc::new(ArcSwap::from_pointee(Snapshot {
@@ -146,13 +181,34 @@ impl ServeCommand {
             }))
         };
         let Some(client) = cluster::connect(self.kubeconfig.as_deref()).await? else {
+            ensure!(
+                managed.is_none(),
+                "--managed-certificate needs a cluster, and there is none: expected to run in a pod with a service \
+                 account's token, or --kubeconfig"
+            );
             tracing::info!(target: "cluster", "there is no cluster: profiles are those of files, and nothing is known of namespaces");
-            return Ok((live(loaded.alone()?), None));
+            return Ok((live(loaded.alone()?), following));
         };
         let (catalogue, defaults) = loaded.beside_a_cluster()?;
         let live = live(catalogue.clone());
-        let following = self.follow(client, catalogue, defaults, &live).await;
-        Ok((live, Some(following)))
+        if let Some(settings) = managed {
+            let tell = move |happened| match happened {
+                Happened::Secret(outcome) => metrics.certificate_renewed(outcome),
+                Happened::Bundle(result) => metrics.bundle_written(result),
+            };
+            let publish = move |new| {
+                offer.send_replace(new);
+            };
+            following.spawn(certificates::manage(
+                client.clone(),
+                settings,
+                publish,
+                tell,
+            ));
+        }
+        self.follow(client, catalogue, defaults, &live, &mut following)
+            .await;
+        Ok((live, following))
     }
 
     /// Keeps what is known of the cluster up to date, and waits for the first of it, though not for long: most
@@ -163,8 +219,8 @@ impl ServeCommand {
         catalogue: Catalogue,
         defaults: Defaults,
         live: &Live,
-    ) -> JoinSet<()> {
-        let mut following = JoinSet::new();
+        following: &mut JoinSet<()>,
+    ) {
         let mut first = Vec::new();
         let mut known = || {
             let (tell, told) = watch::channel(false);
@@ -218,11 +274,38 @@ impl ServeCommand {
         if tokio::time::timeout(PATIENCE, all).await.is_err() {
             tracing::warn!(target: "cluster", "serving before all of the cluster is known");
         }
-        following
     }
 
-    fn certificate(&self) -> anyhow::Result<CertificateSource> {
+    /// How the certificate is managed, if it is.
+    fn managed(&self) -> anyhow::Result<Option<Settings>> {
+        let (Some(secret), Some(service)) = (&self.managed_certificate, &self.service) else {
+            return Ok(None);
+        };
+        let namespace = match &self.namespace {
+            Some(namespace) => namespace.clone(),
+            None => std::fs::read_to_string(cluster::NAMESPACE).with_context(|| {
+                format!(
+                    "--namespace is not given, and {} cannot be read",
+                    cluster::NAMESPACE
+                )
+            })?,
+        };
+        let namespace = namespace.trim().to_owned();
+        let mut rules = Rules::new(certificates::names(service, &namespace));
+        rules.leaf_life = self.certificate_life_seconds.unwrap_or(rules.leaf_life);
+        rules.authority_life = self.ca_life_seconds.unwrap_or(rules.authority_life);
+        rules.settle = self.ca_settle_seconds.unwrap_or(rules.settle);
+        Ok(Some(Settings {
+            namespace,
+            secret: secret.clone(),
+            configurations: self.webhook_configuration.clone(),
+            rules,
+        }))
+    }
+
+    fn certificate(&self, offers: watch::Receiver<Offer>) -> anyhow::Result<CertificateSource> {
         match (&self.tls_cert, &self.tls_key) {
+            _ if self.managed_certificate.is_some() => Ok(CertificateSource::Offers(offers)),
             (Some(certificate), Some(private_key)) => Ok(CertificateSource::Files {
                 certificate: certificate.clone(),
                 private_key: private_key.clone(),

@@ -43,6 +43,19 @@ fn durations() -> Histogram {
         1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1,
     ])
 }
+/// What is done to the Secret of a managed certificate.
+const RENEWALS: &[&str] = &[
+    "conflict",
+    "failed",
+    "founded",
+    "leaf_issued",
+    "restored",
+    "retired",
+    "succeeded",
+    "succession_begun",
+];
+/// What becomes of writing a caBundle.
+const BUNDLES: &[&str] = &["failed", "written"];
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -56,6 +69,8 @@ pub struct Metrics {
     connections: Gauge,
     certificate_end: Gauge<i64, AtomicI64>,
     reloads: Family<Labels1, Counter>,
+    renewals: Family<Labels1, Counter>,
+    bundles: Family<Labels1, Counter>,
 }
 
 impl Default for Metrics {
@@ -70,6 +85,8 @@ impl Default for Metrics {
             connections: Gauge::default(),
             certificate_end: Gauge::default(),
             reloads: Family::default(),
+            renewals: Family::default(),
+            bundles: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -116,14 +133,26 @@ impl Default for Metrics {
         );
         registry.register(
             "certificate_reloads",
-            "Changes of the certificate's files, by result",
+            "Changes of the certificate, by result",
             metrics.reloads.clone(),
+        );
+        registry.register(
+            "certificate_renewals",
+            "What was done to the Secret of a managed certificate, by outcome",
+            metrics.renewals.clone(),
+        );
+        registry.register(
+            "ca_bundle_writes",
+            "Times that the caBundle of a webhook configuration was put right, by result",
+            metrics.bundles.clone(),
         );
         // A counter that appears with its first event has no increase that an alert could see.
         for (family, label, values) in [
             (&metrics.rejected, "reason", REJECTED),
             (&metrics.handshakes, "result", HANDSHAKES),
             (&metrics.reloads, "result", RELOADS),
+            (&metrics.renewals, "outcome", RENEWALS),
+            (&metrics.bundles, "result", BUNDLES),
         ] {
             for value in values {
                 let _ = family.get_or_create(&[(label, *value)]);
@@ -165,7 +194,17 @@ impl Metrics {
         self.handshakes.get_or_create(&[("result", result)]).inc();
     }
 
-    /// The files of the certificate changed.
+    /// Something was done to the Secret of a managed certificate; `outcome` is one of a closed set.
+    pub fn certificate_renewed(&self, outcome: &'static str) {
+        self.renewals.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// A caBundle was written, or could not be; `result` is one of a closed set.
+    pub fn bundle_written(&self, result: &'static str) {
+        self.bundles.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// The certificate was changed.
     pub fn certificate_reloaded(&self, good: bool) {
         self.reloads
             .get_or_create(&[("result", if good { "served" } else { "refused" })])

@@ -118,16 +118,12 @@ async fn only_post(State(shared): State<Arc<Shared>>) -> Response {
         .into_response()
 }
 
-/// Ready while a good certificate is served and no end is in sight.
+/// Ready while a certificate is served that clients accept, and no end is in sight.
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     if shared.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else if !shared.certificate.is_good() {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the certificate has ended\n",
-        )
-            .into_response()
+    } else if let Some(trouble) = shared.certificate.trouble() {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")).into_response()
     } else {
         "ok\n".into_response()
     }

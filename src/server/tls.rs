@@ -12,10 +12,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::metrics::Metrics;
-use crate::certificate::CertificatePair;
+use crate::certificate::{CertificatePair, Offer};
 
 /// How often the files are looked at. The kubelet swaps a mounted Secret by renaming a link to a folder, which
 /// watching the files themselves would miss, so contents are compared.
@@ -33,6 +34,8 @@ pub enum CertificateSource {
     },
     /// A pair made at start.
     Pair(CertificatePair),
+    /// Whatever is offered last. Until there is a certificate no handshake succeeds.
+    Offers(watch::Receiver<Offer>),
 }
 
 /// Why a certificate cannot be served.
@@ -95,21 +98,32 @@ pub struct Served {
 
 /// The certificate at the moment. Readers never wait.
 #[derive(Debug, Default)]
-pub struct Current(ArcSwapOption<Served>);
+pub struct Current {
+    served: ArcSwapOption<Served>,
+    /// Why clients would not accept it, as far as somebody knows.
+    obstacle: ArcSwapOption<String>,
+}
 
 impl Current {
-    /// Whether a certificate is there and has not ended.
-    pub fn is_good(&self) -> bool {
-        self.0
-            .load()
-            .as_ref()
-            .is_some_and(|served| served.not_after > now())
+    /// Why no client should be sent here: there is no certificate, it has ended, or clients would not accept it.
+    pub fn trouble(&self) -> Option<String> {
+        if let Some(obstacle) = &*self.obstacle.load() {
+            return Some(String::clone(obstacle));
+        }
+        match &*self.served.load() {
+            None => Some("there is no certificate yet".to_owned()),
+            Some(served) if served.not_after <= now() => {
+                Some("the certificate has ended".to_owned())
+            }
+            Some(_) => None,
+        }
     }
 }
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load().as_ref().map(|served| Arc::clone(&served.key))
+        let served = self.served.load();
+        served.as_ref().map(|served| Arc::clone(&served.key))
     }
 }
 
@@ -159,65 +173,94 @@ impl Loader {
             metrics,
             seen: None,
         };
-        let (certificate, key) = match &loader.source {
+        let (certificate, key) = match loader.source.clone() {
+            CertificateSource::Offers(mut offers) => {
+                let offer = offers.borrow_and_update().clone();
+                loader.take(offer);
+                return Ok((loader, current));
+            }
             CertificateSource::Files {
                 certificate,
                 private_key,
             } => (
-                read("--tls-cert", certificate)?,
-                read("--tls-key", private_key)?,
+                read("--tls-cert", &certificate)?,
+                read("--tls-key", &private_key)?,
             ),
-            CertificateSource::Pair(pair) => (
-                pair.certificate.clone().into_bytes(),
-                pair.private_key.clone().into_bytes(),
-            ),
+            CertificateSource::Pair(pair) => {
+                (pair.certificate.into_bytes(), pair.private_key.into_bytes())
+            }
         };
         loader.serve(certificate, key)?;
         Ok((loader, current))
     }
 
-    /// Looks at the files again and again, until the task is dropped. A pair that cannot be served leaves the
-    /// last good one in place.
+    /// Follows the source, until the task is dropped. A pair that cannot be served leaves the last good one in
+    /// place.
     pub async fn watch(mut self) {
-        let CertificateSource::Files {
-            certificate,
-            private_key,
-        } = self.source.clone()
-        else {
-            return;
-        };
+        match self.source.clone() {
+            CertificateSource::Files {
+                certificate,
+                private_key,
+            } => self.watch_files(&certificate, &private_key).await,
+            CertificateSource::Pair(_) => {}
+            CertificateSource::Offers(mut offers) => {
+                // The first may have come between the start and now.
+                offers.mark_changed();
+                while offers.changed().await.is_ok() {
+                    let offer = offers.borrow_and_update().clone();
+                    self.take(offer);
+                }
+            }
+        }
+    }
+
+    /// Looks at the files again and again.
+    async fn watch_files(&mut self, certificate: &Path, private_key: &Path) {
         let mut interval = tokio::time::interval(INTERVAL);
         loop {
             interval.tick().await;
             let (Ok(new), Ok(key)) = (
-                tokio::fs::read(&certificate).await,
-                tokio::fs::read(&private_key).await,
+                tokio::fs::read(certificate).await,
+                tokio::fs::read(private_key).await,
             ) else {
                 // In the middle of a swap, or gone: what is served stays.
                 continue;
             };
             // A swap between the two reads gives a pair that never was one.
-            if tokio::fs::read(&certificate).await.ok().as_ref() != Some(&new) {
+            if tokio::fs::read(certificate).await.ok().as_ref() != Some(&new) {
                 continue;
             }
-            if self
-                .seen
-                .as_ref()
-                .is_some_and(|(old_certificate, old_key)| {
-                    *old_certificate == new && *old_key == key
-                })
-            {
-                continue;
+            self.replace(new, key);
+        }
+    }
+
+    /// Serves what is offered, first the certificate and then what is said of it.
+    fn take(&mut self, offer: Offer) {
+        if let Some(pair) = offer.pair {
+            self.replace(pair.certificate.into_bytes(), pair.private_key.into_bytes());
+        }
+        self.current.obstacle.store(offer.obstacle.map(Arc::new));
+    }
+
+    /// Serves another pair, if it is another and can be served.
+    fn replace(&mut self, certificate: Vec<u8>, key: Vec<u8>) {
+        if self
+            .seen
+            .as_ref()
+            .is_some_and(|(old_certificate, old_key)| {
+                *old_certificate == certificate && *old_key == key
+            })
+        {
+            return;
+        }
+        match self.serve(certificate, key) {
+            Ok(not_after) => {
+                self.metrics.certificate_reloaded(true);
+                tracing::info!(target: "tls", not_after, "a new certificate is served");
             }
-            match self.serve(new, key) {
-                Ok(not_after) => {
-                    self.metrics.certificate_reloaded(true);
-                    tracing::info!(target: "tls", not_after, "a new certificate is served");
-                }
-                Err(error) => {
-                    self.metrics.certificate_reloaded(false);
-                    tracing::error!(target: "tls", %error, "the new certificate cannot be served; the old one stays");
-                }
+            Err(error) => {
+                self.metrics.certificate_reloaded(false);
+                tracing::error!(target: "tls", %error, "the new certificate cannot be served; the old one stays");
             }
         }
     }
@@ -232,13 +275,17 @@ impl Loader {
                 format!("--tls-key {}", private_key.display()),
             ),
             CertificateSource::Pair(_) => ("--self-signed".to_owned(), "--self-signed".to_owned()),
+            CertificateSource::Offers(_) => {
+                let flag = "--managed-certificate";
+                (flag.to_owned(), flag.to_owned())
+            }
         };
         let served = certified(&certificate, &key, &places);
         self.seen = Some((certificate, key));
         let served = served?;
         let not_after = served.not_after;
         self.metrics.certificate_ends(not_after);
-        self.current.0.store(Some(Arc::new(served)));
+        self.current.served.store(Some(Arc::new(served)));
         Ok(not_after)
     }
 }

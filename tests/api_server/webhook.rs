@@ -97,7 +97,7 @@ impl Webhook {
             "--namespace",
             "default",
             "--set",
-            &format!("webhook.url=https://127.0.0.1:{port}/mutate"),
+            &format!("tls.mode=files,webhook.url=https://127.0.0.1:{port}/mutate"),
             "--set-file",
             &format!("tls.caBundle={ca}"),
         ])?

@@ -73,6 +73,8 @@ impl Site {
             "--set",
             &format!("webhook.failurePolicy={policy}"),
             "--set",
+            "tls.mode=files",
+            "--set",
             "webhook.timeoutSeconds=3",
             "--set-file",
             &format!(

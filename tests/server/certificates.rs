@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use outrigger::certificate::CertificatePair;
+use outrigger::certificate::{CertificatePair, Offer};
 use outrigger::server::CertificateSource;
 use tempfile::TempDir;
 use testkit::Result;
@@ -352,5 +352,64 @@ async fn plain_http_on_the_tls_port_is_ended_and_harms_nobody() -> Result {
             .is_err()
     );
     assert_eq!(server.client().await?.post(small("1")).await?.status, 200);
+    Ok(())
+}
+
+/// A certificate that is managed elsewhere: there may be none yet, and what is known of its clients counts.
+#[tokio::test]
+async fn offers_are_served_and_what_is_said_of_them_is_told() -> Result {
+    let authority = Arc::new(Authority::new("managed")?);
+    let first = Offer {
+        pair: None,
+        obstacle: Some("the Secret has no certificate yet".to_owned()),
+    };
+    let (offer, offers) = tokio::sync::watch::channel(first);
+    let mut server = start(|config| config.certificate = CertificateSource::Offers(offers)).await?;
+    server.authority = Arc::clone(&authority);
+    ensure!(server.readiness().await? == 503);
+    ensure!(
+        server.client().await.is_err(),
+        "a handshake without a certificate"
+    );
+
+    let issued = issue(&authority)?;
+    let pair = CertificatePair {
+        certificate: issued.certificate,
+        private_key: issued.key,
+    };
+    let unpublished = Offer {
+        pair: Some(pair.clone()),
+        obstacle: Some("it does not chain".to_owned()),
+    };
+    offer.send_replace(unpublished.clone());
+    server.wait_metric(SERVED, 1.0).await?;
+    server.client().await?;
+    let mut plain = Client::plain(server.operations).await?;
+    let told = plain.get("/readyz").await?;
+    ensure!(told.status == 503 && told.body == "it does not chain\n");
+
+    let good = Offer {
+        obstacle: None,
+        ..unpublished
+    };
+    offer.send_replace(good);
+    testkit::wait_until_async("readiness", Duration::from_secs(5), async || {
+        ensure!(server.readiness().await? == 200);
+        Ok(())
+    })
+    .await?;
+    // The same pair is not another one, and one that cannot be served changes nothing.
+    let broken = CertificatePair {
+        private_key: "no key".to_owned(),
+        ..pair
+    };
+    offer.send_replace(Offer {
+        pair: Some(broken),
+        obstacle: None,
+    });
+    server.wait_metric(REFUSED, 1.0).await?;
+    server.wait_metric(SERVED, 1.0).await?;
+    server.client().await?;
+    server.stop(Duration::from_secs(10)).await?;
     Ok(())
 }

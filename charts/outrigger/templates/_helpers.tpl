@@ -41,9 +41,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.image.digest }}@{{ . }}{{ end -}}
 {{- end -}}
 
-{{/* The Secret with tls.crt and tls.key. */}}
+{{/* The Secret with tls.crt and tls.key. That of mode managed has a name of its own, so that a change of mode
+does not meet a Secret that belongs to somebody else. */}}
 {{- define "outrigger.tlsSecretName" -}}
-{{- if eq .Values.tls.mode "cert-manager" -}}
+{{- if eq .Values.tls.mode "managed" -}}
+{{- default (printf "%s-certificate" (include "outrigger.fullname" .)) .Values.tls.secretName -}}
+{{- else if eq .Values.tls.mode "cert-manager" -}}
 {{- default (printf "%s-tls" (include "outrigger.fullname" .)) .Values.tls.secretName -}}
 {{- else -}}
 {{- .Values.tls.secretName -}}

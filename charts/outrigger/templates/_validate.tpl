@@ -8,7 +8,7 @@ with the value to mend.
 {{- $runs := include "outrigger.runs" . -}}
 {{- if eq $tls.mode "files" -}}
   {{- if and $runs (not $tls.secretName) -}}
-    {{- $problems = append $problems (printf "tls.secretName is empty: name a Secret in namespace %s with tls.crt and tls.key, valid for %s.%s.svc (or set tls.mode to cert-manager)" .Release.Namespace (include "outrigger.fullname" .) .Release.Namespace) -}}
+    {{- $problems = append $problems (printf "tls.secretName is empty: name a Secret in namespace %s with tls.crt and tls.key, valid for %s.%s.svc (or set tls.mode to managed)" .Release.Namespace (include "outrigger.fullname" .) .Release.Namespace) -}}
   {{- end -}}
   {{- if not (trim $tls.caBundle) -}}
     {{- $problems = append $problems "tls.caBundle is empty: give the CA certificate that signed the webhook's, in PEM (--set-file tls.caBundle=ca.crt)" -}}
@@ -16,6 +16,12 @@ with the value to mend.
     {{- $problems = append $problems "tls.caBundle holds no certificate: expected PEM (-----BEGIN CERTIFICATE-----), or base64 of it" -}}
   {{- else if contains "PRIVATE KEY-----" (include "outrigger.caBundlePEM" .) -}}
     {{- $problems = append $problems "tls.caBundle holds a private key: everybody may read a webhook's registration, so give certificates only" -}}
+  {{- end -}}
+{{- else if eq $tls.mode "managed" -}}
+  {{- if not $runs -}}
+    {{- $problems = append $problems "webhook.url cannot go with tls.mode managed, whose certificate is for the Service only: set tls.mode to files and give tls.caBundle" -}}
+  {{- else if $tls.caBundle -}}
+    {{- $problems = append $problems "tls.caBundle cannot go with tls.mode managed, in which the webhook writes the bundle itself: remove it, or set tls.mode to files" -}}
   {{- end -}}
 {{- else -}}
   {{- if $runs -}}
