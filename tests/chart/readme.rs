@@ -207,8 +207,8 @@ fn kind(schema: &Value, node: &Value) -> String {
             ("string", ..) => "text".to_owned(),
             ("array", ..) => "list".to_owned(),
             ("object", ..) => "mapping".to_owned(),
-            (_, Some(least), Some(most)) => format!("{name}, {least} to {most}"),
-            (_, Some(least), None) => format!("{name}, {least} or more"),
+            ("integer", Some(least), Some(most)) => format!("{name} ({least} to {most})"),
+            ("integer", Some(least), None) => format!("{name} ({least} or more)"),
             _ => name.to_owned(),
         }
     };
@@ -218,10 +218,6 @@ fn kind(schema: &Value, node: &Value) -> String {
             .iter()
             .filter_map(Value::as_str)
             .map(one)
-            .map(|name| match name.split_once("null,") {
-                Some(_) => "null".to_owned(),
-                None => name,
-            })
             .collect::<Vec<_>>()
             .join(" or "),
         _ => String::new(),
