@@ -4,6 +4,11 @@
 //! Helm is one of the parts that `cargo xtask test` provides. Without it the tests that need it fail: a chart
 //! that nobody rendered has not been tested.
 
+#[path = "chart/metrics.rs"]
+mod metrics;
+#[path = "chart/readme.rs"]
+mod readme;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::{env, fs};
@@ -162,6 +167,23 @@ fn the_defaults_pass_lint() -> Result<()> {
     Ok(())
 }
 
+/// Applied twice, nothing differs.
+#[test]
+fn the_same_values_give_the_same_bytes() -> Result<()> {
+    let helm = Helm::new()?;
+    for case in ["everything-set", "monitoring", "cert-manager"] {
+        let values = format!("{CASES}/{case}/values.yaml");
+        let arguments = ["template", "outrigger", CHART, "--values", &values];
+        let (first, second) = (run(&helm, &arguments)?, run(&helm, &arguments)?);
+        ensure!(first.code == 0, "{case}: {}", first.stderr);
+        ensure!(
+            first.stdout == second.stdout,
+            "{case} is rendered otherwise the second time"
+        );
+    }
+    Ok(())
+}
+
 /// The same values give the same objects: nothing random, nothing asked of a cluster, and above all
 /// no certificate, which every upgrade would replace.
 #[test]
@@ -250,51 +272,6 @@ fn the_schema_leaves_no_object_open() -> Result<()> {
     Ok(())
 }
 
-/// The table in the chart's README holds every value of the schema, with the default of values.yaml.
-#[test]
-fn the_readme_tells_every_value_and_its_default() -> Result<()> {
-    let defaults: Value = yaml(&format!("{CHART}/values.yaml"))?;
-    let schema = schema()?;
-    let readme = read(&format!("{CHART}/README.md"))?;
-    let mut told = BTreeSet::new();
-    for row in readme.lines().filter(|line| line.starts_with("| `")) {
-        let cells: Vec<&str> = row.split(" | ").collect();
-        let key = cells
-            .first()
-            .map_or("", |cell| cell.trim_matches(['|', ' ', '`']));
-        let default = cells.get(1).copied().unwrap_or_default();
-        ensure!(
-            in_schema(&schema, key),
-            "README.md tells of {key}, which the schema does not have"
-        );
-        ensure!(
-            told.insert(key.to_owned()),
-            "README.md tells of {key} twice"
-        );
-        let value = defaults.pointer(&format!("/{}", key.replace('.', "/")));
-        // A default in backticks is that of values.yaml; one in words belongs to the server.
-        let expected = value.map(Value::to_string);
-        let given = default
-            .strip_prefix('`')
-            .and_then(|it| it.strip_suffix('`'));
-        ensure!(
-            given == expected.as_deref(),
-            "README.md says that {key} is {default} by default, and values.yaml says {expected:?}"
-        );
-    }
-    for leaf in leaves(&schema, "") {
-        // `global` is Helm's, for charts that depend on this one.
-        let covered = told
-            .iter()
-            .any(|key| leaf == *key || leaf.starts_with(&format!("{key}.")));
-        ensure!(
-            covered || leaf == "global",
-            "README.md does not tell of {leaf}"
-        );
-    }
-    Ok(())
-}
-
 fn schema() -> Result<Value> {
     Ok(serde_json::from_str(&read(&format!(
         "{CHART}/values.schema.json"
@@ -303,28 +280,4 @@ fn schema() -> Result<Value> {
 
 fn yaml(path: &str) -> Result<Value> {
     serde_saphyr::from_str(&read(path)?).map_err(|error| anyhow!("{path}: {error}"))
-}
-
-fn in_schema(schema: &Value, key: &str) -> bool {
-    key.split('.')
-        .try_fold(schema, |node, part| node.get("properties")?.get(part))
-        .is_some()
-}
-
-/// The dotted paths of everything below `properties` that has no `properties` itself.
-fn leaves(schema: &Value, path: &str) -> Vec<String> {
-    match schema.get("properties").and_then(Value::as_object) {
-        None => vec![path.to_owned()],
-        Some(properties) => properties
-            .iter()
-            .flat_map(|(name, child)| {
-                let below = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
-                leaves(child, &below)
-            })
-            .collect(),
-    }
 }

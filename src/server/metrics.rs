@@ -38,9 +38,11 @@ const HANDSHAKES: &[&str] = &["failed", "ok", "slow"];
 const RELOADS: &[&str] = &["refused", "served"];
 
 fn durations() -> Histogram {
-    // From a microsecond, a skipped review, to a tenth of a second, which would be a fault.
+    // From a microsecond, a skipped review, to the longest that an API server can be told to wait. Above a
+    // tenth of a second there is a fault; how bad it is against webhook.timeoutSeconds, the alerts ask.
     Histogram::new([
         1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1,
+        0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     ])
 }
 /// What is done to the Secret of a managed certificate.

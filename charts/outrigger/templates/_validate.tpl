@@ -59,6 +59,9 @@ with the value to mend.
     {{- end -}}
   {{- end -}}
 {{- end -}}
+{{- if $runs -}}
+  {{- $problems = concat $problems (include "outrigger.podProblems" . | fromJsonArray) -}}
+{{- end -}}
 {{- if $problems -}}
 {{- fail (printf "\n- %s" (join "\n- " $problems)) -}}
 {{- end -}}
