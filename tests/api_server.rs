@@ -747,7 +747,29 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
         before.contains("kind: Deployment") && before.contains("matchConditions"),
         "{before}"
     );
+    // A generation is another when something of an object's specification is.
+    let generations = || -> Result<String> {
+        plane
+            .kubectl(&[
+                "get",
+                "deployment,poddisruptionbudget,mutatingwebhookconfiguration",
+                "--namespace",
+                &namespace,
+                "-l",
+                "app.kubernetes.io/instance=one",
+                "-o",
+                "jsonpath={range .items[*]}{.kind} {.metadata.generation}{\"\\n\"}{end}",
+            ])?
+            .ok()
+    };
+    let first = generations()?;
+    ensure!(first.lines().count() == 3, "{first}");
     run(arguments("upgrade", &only))?;
+    let second = generations()?;
+    ensure!(
+        first == second,
+        "the same chart again changed something:\n{first}{second}"
+    );
     wait_until_async("the pods of the Deployment", LIMIT, async || {
         let pods: Api<Pod> = Api::namespaced(plane.client().await?, &namespace);
         let found = pods.list(&ListParams::default()).await?.items.len();
@@ -755,6 +777,41 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
         Ok(())
     })
     .await?;
+    // What is there by choice is taken too.
+    let more = [
+        "--set",
+        "webhook.port=10250",
+        "--set",
+        "webhook.namespaceSelector.matchLabels.environment=none-of-these",
+        "--set",
+        "webhook.objectSelector.matchLabels.sidecars=wanted",
+        "--set",
+        "autoscaling.enabled=true,autoscaling.behavior.scaleDown.stabilizationWindowSeconds=60",
+        "--set",
+        "networkPolicy.enabled=true,networkPolicy.egress.enabled=true",
+        "--set",
+        "networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/8",
+        "--set",
+        "metrics.service.enabled=true,metrics.dashboard.enabled=true",
+        "--set",
+        "commonLabels.owner=platform",
+        "--set",
+        "extraEnv[0].name=RUST_LOG,extraEnv[0].value=debug",
+    ];
+    run(arguments("upgrade", &[&only[..], &more[..]].concat()))?;
+    // Nothing runs pods here, so that of `helm test` is only shown to the API server: it is restricted too.
+    let test = run(arguments(
+        "template",
+        &["--show-only", "templates/test.yaml"],
+    ))?;
+    let dry_run = [
+        "create",
+        "--dry-run=server",
+        "--filename=-",
+        "--output=name",
+    ];
+    let taken = plane.kubectl_with(&dry_run, &test)?.ok()?;
+    ensure!(taken.trim() == "pod/one-outrigger-test", "{taken}");
     run(vec![
         "uninstall".into(),
         "one".into(),
@@ -764,7 +821,7 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
     let left = plane
         .kubectl(&[
             "get",
-            "deployment,service,configmap,serviceaccount,poddisruptionbudget",
+            "deployment,service,configmap,serviceaccount,poddisruptionbudget,horizontalpodautoscaler,networkpolicy",
             "--namespace",
             &namespace,
             "-l",
