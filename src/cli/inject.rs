@@ -11,11 +11,11 @@ use clap::{Args, ValueEnum};
 use serde_json::Value as Json;
 
 use super::diagram;
-use super::options::{CatalogueOptions, NativeSidecars};
+use super::options::{CatalogueOptions, NativeSidecars, all_of};
 use crate::admission::Snapshot;
 use crate::inject::explain::Explanation;
 use crate::inject::{self, Namespace, Outcome, Pod, Verdict, problem};
-use crate::manifest::{ManifestError, Source, Stream, Workload, render};
+use crate::manifest::{Source, Stream, Workload, render};
 
 /// Inject sidecars into manifests, with the same engine as the webhook
 #[derive(Debug, Args)]
@@ -108,14 +108,10 @@ impl Input {
 
 /// Everything that these paths name, with all that is wrong with it at once.
 fn read_streams(paths: &[PathBuf]) -> anyhow::Result<Vec<Stream>> {
-    let all = |errors: Vec<ManifestError>| {
-        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{}", lines.join("\n"))
-    };
-    let sources = Source::read(paths, std::io::stdin().lock()).map_err(all)?;
+    let sources = Source::read(paths, std::io::stdin().lock()).map_err(all_of)?;
     sources
         .iter()
-        .map(|source| Stream::parse(&source.name, &source.bytes).map_err(all))
+        .map(|source| Stream::parse(&source.name, &source.bytes).map_err(all_of))
         .collect()
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::admission::Snapshot;
 use crate::inject::SidecarMode;
-use crate::manifest::Source;
+use crate::manifest::{ManifestError, Source};
 use crate::profile::{Catalogue, Defaults, Profile};
 
 /// Where profiles come from.
@@ -153,10 +153,7 @@ fn read(path: &Path, flag: &str) -> anyhow::Result<String> {
 /// # Errors
 /// Every path that cannot be read, and a folder without such a file.
 pub fn profile_sources(paths: &[PathBuf]) -> anyhow::Result<Vec<ProfileSource>> {
-    let sources = Source::read(paths, std::io::stdin().lock()).map_err(|errors| {
-        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{}", lines.join("\n"))
-    })?;
+    let sources = Source::read(paths, std::io::stdin().lock()).map_err(all_of)?;
     sources
         .into_iter()
         .map(|source| {
@@ -168,6 +165,12 @@ pub fn profile_sources(paths: &[PathBuf]) -> anyhow::Result<Vec<ProfileSource>> 
             })
         })
         .collect()
+}
+
+/// Everything that is wrong with some files, a line each.
+pub fn all_of(errors: Vec<ManifestError>) -> anyhow::Error {
+    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("{}", lines.join("\n"))
 }
 
 /// A file that holds profiles.

@@ -166,16 +166,10 @@ fn tidy_object(object: &mut Map<String, Json>) {
         *description = description.replace('\n', " ");
     }
     // Kubernetes knows no others, and says so at each apply.
-    if let Some(format) = object
-        .get("format")
-        .and_then(Json::as_str)
-        .map(str::to_owned)
+    if let Some(format) = object.get_mut("format")
+        && matches!(format.as_str(), Some("uint" | "uint32" | "uint64"))
     {
-        match format.as_str() {
-            "uint64" | "uint" => drop(object.insert("format".to_owned(), "int64".into())),
-            "uint32" => drop(object.insert("format".to_owned(), "int64".into())),
-            _ => {}
-        }
+        *format = "int64".into();
     }
     let is_anything = object.keys().all(|key| key == "description");
     if object.contains_key("properties") || is_anything {
@@ -185,10 +179,8 @@ fn tidy_object(object: &mut Map<String, Json>) {
             true.into(),
         );
     }
-    for key in ["properties"] {
-        if let Some(Json::Object(properties)) = object.get_mut(key) {
-            properties.values_mut().for_each(tidy);
-        }
+    if let Some(Json::Object(properties)) = object.get_mut("properties") {
+        properties.values_mut().for_each(tidy);
     }
     for key in ["items", "additionalProperties"] {
         if let Some(inner) = object.get_mut(key) {

@@ -53,7 +53,7 @@ pub async fn watch(client: Client, defaults: Defaults, publish: impl Fn(Vec<Entr
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => {
                 listed.insert(object.name_any());
-                take(&mut shelf, &object, &api, true).await;
+                take(&mut shelf, &object, &api, true);
             }
             Ok(Event::InitDone) => {
                 shelf.keep(&listed);
@@ -62,7 +62,7 @@ pub async fn watch(client: Client, defaults: Defaults, publish: impl Fn(Vec<Entr
                 publish(shelf.entries());
             }
             Ok(Event::Apply(object)) => {
-                if take(&mut shelf, &object, &api, false).await {
+                if take(&mut shelf, &object, &api, false) {
                     publish(shelf.entries());
                 }
             }
@@ -107,12 +107,7 @@ async fn definition_is_going(client: &Client) -> bool {
 }
 
 /// Judges a version of an object and says so in its status. Whether what serves has changed.
-async fn take(
-    shelf: &mut Shelf,
-    object: &DynamicObject,
-    api: &Api<DynamicObject>,
-    first: bool,
-) -> bool {
+fn take(shelf: &mut Shelf, object: &DynamicObject, api: &Api<DynamicObject>, first: bool) -> bool {
     let name = object.name_any();
     let judged = shelf.judge(object);
     match &judged.refused {
