@@ -5,6 +5,7 @@
 
 pub mod certificates;
 pub mod crd;
+pub mod events;
 pub mod namespaces;
 pub mod profiles;
 pub mod version;
