@@ -137,7 +137,7 @@ impl From<kube::Error> for Setback {
             kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => {
                 Self::Conflict
             }
-            _ => Self::Failed(error.to_string()),
+            _ => Self::Failed(super::told(&error)),
         }
     }
 }
