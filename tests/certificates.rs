@@ -16,7 +16,8 @@ use testkit::control_plane::Controllers;
 use testkit::{ControlPlane, Result, wait_until_async};
 
 use certificates::events::{
-    a_certificate_that_cannot_be_renewed_is_told_on_the_pod, owners_of_denied_pods_are_told_once,
+    a_certificate_that_cannot_be_renewed_is_told_on_the_pod, ours,
+    owners_of_denied_pods_are_told_once,
 };
 use certificates::kit::{LIMIT, Release, Replica, renewals};
 
@@ -321,8 +322,20 @@ async fn everything_ended_is_made_anew() -> Result {
     let old = wait_until_async("the Secret", LIMIT, async || release.secret("ca.crt")).await?;
     replica.daemon.stop();
     tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = ours(&release, &release.namespace).await?.len();
     let replica = release.start(true, &[])?;
     replica.wait_ready().await?;
+    wait_until_async("the event of the end", LIMIT, async || {
+        let events = ours(&release, &release.namespace).await?;
+        let new: Vec<_> = events
+            .iter()
+            .skip(before)
+            .filter_map(|it| it.reason.as_deref())
+            .collect();
+        ensure!(new.contains(&"CertificateExpired"), "{events:#?}");
+        Ok(())
+    })
+    .await?;
     let new = release.wait_published().await?;
     ensure!(
         new != old && new.matches("BEGIN CERTIFICATE").count() == 1,
