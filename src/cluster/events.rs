@@ -230,3 +230,6 @@ async fn write(
     }
     last.map_or(Ok(()), Err)
 }
+
+#[cfg(test)]
+mod tests;

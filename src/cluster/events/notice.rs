@@ -132,7 +132,7 @@ impl Notice {
                 Severity::Warning,
                 "CertificateNotRenewed",
                 format!(
-                    "the webhook's certificate has to be renewed and cannot be, which is tried again: {error}"
+                    "the Secret of the webhook's certificate has to be written and cannot be, which is tried again: {error}"
                 ),
             ),
             Happened::Secret("founded") => (
