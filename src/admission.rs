@@ -85,6 +85,39 @@ pub struct Summary {
     pub dry_run: bool,
     /// The message of a denial.
     pub message: Option<String>,
+    /// Who made a pod that is denied.
+    pub owner: Option<Owner>,
+}
+
+/// The object that made a pod, in the pod's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Group and version.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Unique id.
+    pub uid: String,
+}
+
+impl Owner {
+    /// The owner that a pod names. The API server checks what is written there only after us, so a name that no
+    /// object can have is none.
+    fn of(pod: &Pod<'_>) -> Option<Self> {
+        let owner = pod.owner()?;
+        let field = |text: &str, longest: usize| {
+            let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+            (plain && (1..=longest).contains(&text.len())).then(|| text.to_owned())
+        };
+        Some(Self {
+            api_version: field(&owner.api_version, 253 + 1 + 63)?,
+            kind: field(&owner.kind, 63)?,
+            name: field(&owner.name, 253)?,
+            uid: field(&owner.uid, 128)?,
+        })
+    }
 }
 
 /// An answered review.
@@ -220,6 +253,7 @@ impl<O> Opened<'_, O> {
             instances: Vec::new(),
             dry_run: self.request.dry_run.unwrap_or(false),
             message: None,
+            owner: None,
         }
     }
 }
@@ -305,6 +339,7 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
             summary.reason = problems.first().map_or("", |problem| problem.code.as_str());
             response.denied(&message);
             summary.message = Some(message);
+            summary.owner = Owner::of(pod);
         }
     }
     response.warnings(&outcome.warnings);
@@ -380,7 +415,7 @@ impl Response {
         let mut left = MAX_WARNINGS;
         let mut texts = Vec::with_capacity(warnings.len());
         for warning in warnings {
-            let text = shorten(warning);
+            let text = shorten(warning, MAX_WARNING);
             if text.len() > left {
                 break;
             }
@@ -411,13 +446,13 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
-/// A warning as the API server passes it on: one line of printable text, not too long.
-fn shorten(warning: &str) -> String {
-    let clean = clean(warning);
-    if clean.len() <= MAX_WARNING {
+/// One line of printable text of at most so many bytes.
+pub(crate) fn shorten(text: &str, limit: usize) -> String {
+    let clean = clean(text);
+    if clean.len() <= limit {
         return clean;
     }
-    let mut end = MAX_WARNING - '…'.len_utf8();
+    let mut end = limit.saturating_sub('…'.len_utf8());
     while !clean.is_char_boundary(end) {
         end -= 1;
     }

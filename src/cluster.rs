@@ -5,6 +5,7 @@
 
 pub mod certificates;
 pub mod crd;
+pub mod events;
 pub mod namespaces;
 pub mod profiles;
 pub mod version;
@@ -60,4 +61,12 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Option<Client>, Cluste
         None => return Ok(None),
     };
     Ok(Some(Client::try_from(config)?))
+}
+
+/// What to tell of a call that failed: the API server's own words where it answered, without the fields around them.
+fn told(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        _ => error.to_string(),
+    }
 }

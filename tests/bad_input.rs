@@ -876,6 +876,45 @@ fn a_forged_mirror_annotation_only_forgoes_the_injection() {
     assert!(matches!(answer, Answer::Skipped("MirrorPod")), "{answer:?}");
 }
 
+/// Who made the pod is written in the pod, and checked by the API server only after us.
+#[test]
+fn an_owner_that_no_object_can_be_is_none() {
+    let owner = |name: &str| json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "0f61"});
+    let mut controller = owner("controller");
+    controller["controller"] = json!(true);
+    let without_uid = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web"}]);
+    let table: Vec<(Value, Option<&str>)> = vec![
+        (Value::Null, None),
+        (json!([]), None),
+        (json!("web"), None),
+        (json!({"name": "web"}), None),
+        (json!([7]), None),
+        (without_uid, None),
+        (json!([owner("")]), None),
+        (json!([owner("a\nb")]), None),
+        (json!([owner("\u{1b}[31m")]), None),
+        (json!([owner("größer")]), None),
+        (json!([owner(&"x".repeat(254))]), None),
+        (json!([owner("web")]), Some("web")),
+        (json!([owner("web"), owner("other")]), Some("web")),
+        (json!([owner("web"), controller]), Some("controller")),
+    ];
+    for (owners, expected) in table {
+        let mut pod = ready(
+            &[("outrigger.dev/inject", "no-such")],
+            json!({"containers": [{"name": "web"}]}),
+        );
+        pod["metadata"]["ownerReferences"] = owners.clone();
+        let body = envelope(&pod.to_string());
+        let summary = admission::review(body.as_bytes(), snapshot())
+            .unwrap()
+            .summary;
+        assert_eq!(summary.outcome, "denied", "{owners}");
+        let found = summary.owner.map(|owner| owner.name);
+        assert_eq!(found.as_deref(), expected, "{owners}");
+    }
+}
+
 #[test]
 fn windows_pods_are_left_alone_with_a_warning() {
     let body =

@@ -1,7 +1,8 @@
-//! Managed certificates with a real API server: replicas as processes, the release's own rights, the chart's own
-//! registration. The decisions themselves are tested beside `src/cluster/certificates/state.rs`.
+//! Managed certificates, and events, with a real API server: replicas as processes, the release's own rights, the
+//! chart's own registration. The decisions themselves are tested beside `src/cluster/certificates/state.rs`.
 
 mod certificates {
+    pub(crate) mod events;
     pub(crate) mod kit;
 }
 
@@ -14,6 +15,10 @@ use testkit::certs::Authority;
 use testkit::control_plane::Controllers;
 use testkit::{ControlPlane, Result, wait_until_async};
 
+use certificates::events::{
+    a_certificate_that_cannot_be_renewed_is_told_on_the_pod, ours,
+    owners_of_denied_pods_are_told_once,
+};
 use certificates::kit::{LIMIT, Release, Replica, renewals};
 
 testkit::main!(
@@ -26,6 +31,8 @@ testkit::main!(
     a_certificate_of_somebody_else_is_left_alone,
     managing_needs_a_cluster_and_says_so,
     without_the_api_server_what_is_served_goes_on_being_served,
+    owners_of_denied_pods_are_told_once,
+    a_certificate_that_cannot_be_renewed_is_told_on_the_pod,
 );
 
 /// The first replica of a fresh release, ready.
@@ -315,8 +322,20 @@ async fn everything_ended_is_made_anew() -> Result {
     let old = wait_until_async("the Secret", LIMIT, async || release.secret("ca.crt")).await?;
     replica.daemon.stop();
     tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = ours(&release, &release.namespace).await?.len();
     let replica = release.start(true, &[])?;
     replica.wait_ready().await?;
+    wait_until_async("the event of the end", LIMIT, async || {
+        let events = ours(&release, &release.namespace).await?;
+        let new: Vec<_> = events
+            .iter()
+            .skip(before)
+            .filter_map(|it| it.reason.as_deref())
+            .collect();
+        ensure!(new.contains(&"CertificateExpired"), "{events:#?}");
+        Ok(())
+    })
+    .await?;
     let new = release.wait_published().await?;
     ensure!(
         new != old && new.matches("BEGIN CERTIFICATE").count() == 1,

@@ -21,12 +21,50 @@ use crate::certificate::{CertificatePair, Offer, Subject};
 use crate::cluster;
 use crate::cluster::certificates::state::Rules;
 use crate::cluster::certificates::{self, Happened, Settings};
+use crate::cluster::events::correlator::Limits;
+use crate::cluster::events::notice::{Notice, Regarding};
+use crate::cluster::events::{Outcome, Recorder};
 use crate::profile::{Catalogue, Defaults};
 use crate::server::metrics::Metrics;
 use crate::server::{CertificateSource, Server, ServerConfig};
 
 /// What reviews see: replaced as a whole when something of it changes.
 type Live = Arc<ArcSwap<Snapshot>>;
+
+/// The variables in which the chart tells a pod its own name and unique id.
+const POD_NAME: &str = "POD_NAME";
+const POD_UID: &str = "POD_UID";
+
+/// What is known of the cluster, and what keeps it up to date as long as it is held.
+struct Following {
+    live: Live,
+    /// Takes events, where there is a cluster and they are wanted.
+    recorder: Option<Recorder>,
+    tasks: JoinSet<()>,
+}
+
+/// A variable of the environment that is not empty.
+fn own(variable: &str) -> Option<String> {
+    std::env::var(variable)
+        .ok()
+        .filter(|value| !value.is_empty())
+}
+
+/// What events about the certificate are on: this pod, which whoever wonders why it is not ready describes; else the
+/// Secret.
+fn regarding(settings: &Settings) -> Regarding {
+    let (kind, name, uid) = match (own(POD_NAME), own(POD_UID)) {
+        (Some(name), Some(uid)) => ("Pod", name, uid),
+        _ => ("Secret", settings.secret.clone(), String::new()),
+    };
+    Regarding {
+        api_version: "v1".to_owned(),
+        kind: kind.to_owned(),
+        namespace: settings.namespace.clone(),
+        name,
+        uid,
+    }
+}
 
 /// How long to wait for the first lists of the cluster before serving without them.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -83,6 +121,12 @@ pub struct ServeCommand {
     /// How sidecars run in the cluster
     #[arg(long, value_enum, default_value_t)]
     native_sidecars: NativeSidecars,
+    /// Write no Kubernetes events: of denials, on the owner of the pod, and of the managed certificate
+    #[arg(long)]
+    no_events: bool,
+    /// The time between two writes of the same event. For tests
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    event_window_seconds: Option<u64>,
     /// Connections held at a time; further ones wait
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
@@ -132,10 +176,20 @@ impl ServeCommand {
             let mut interrupt =
                 signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
             let metrics = Arc::clone(&config.metrics);
-            let (live, _following) = self.snapshot(loaded, offer, metrics).await?;
+            let Following {
+                live,
+                recorder,
+                tasks: _tasks,
+            } = self.snapshot(loaded, offer, metrics).await?;
             let profiles = live.load().catalogue.iter().count();
             let server = Server::bind(config, move |webhook, body: &[u8]| {
-                admission::answer(webhook, body, &live.load())
+                let reviewed = admission::answer(webhook, body, &live.load())?;
+                if let Some(recorder) = &recorder
+                    && let Some(notice) = Notice::denial(&reviewed.summary)
+                {
+                    recorder.record(notice);
+                }
+                Ok(reviewed)
             })
             .await?;
             let (listen, operations) = server.addresses()?;
@@ -169,9 +223,9 @@ impl ServeCommand {
         loaded: Loaded,
         offer: watch::Sender<Offer>,
         metrics: Arc<Metrics>,
-    ) -> anyhow::Result<(Live, JoinSet<()>)> {
+    ) -> anyhow::Result<Following> {
         let managed = self.managed()?;
-        let mut following = JoinSet::new();
+        let mut tasks = JoinSet::new();
         let sidecars = self.native_sidecars.into();
         let live = |catalogue| {
             Arc::new(ArcSwap::from_pointee(Snapshot {
@@ -187,28 +241,71 @@ impl ServeCommand {
                  account's token, or --kubeconfig"
             );
             tracing::info!(target: "cluster", "there is no cluster: profiles are those of files, and nothing is known of namespaces");
-            return Ok((live(loaded.alone()?), following));
+            return Ok(Following {
+                live: live(loaded.alone()?),
+                recorder: None,
+                tasks,
+            });
         };
         let (catalogue, defaults) = loaded.beside_a_cluster()?;
         let live = live(catalogue.clone());
+        let recorder = self.recorder(&client, &metrics, &mut tasks);
         if let Some(settings) = managed {
-            let tell = move |happened| match happened {
-                Happened::Secret(outcome) => metrics.certificate_renewed(outcome),
-                Happened::Bundle(result) => metrics.bundle_written(result),
+            let (recorder, regarding) = (recorder.clone(), regarding(&settings));
+            let tell = move |happened| {
+                if let Some(recorder) = &recorder
+                    && let Some(notice) = Notice::certificate(&happened, &regarding)
+                {
+                    recorder.record(notice);
+                }
+                match happened {
+                    Happened::Secret(outcome) => metrics.certificate_renewed(outcome),
+                    Happened::NotRenewed(_) => metrics.certificate_renewed("failed"),
+                    Happened::Bundle(result) => metrics.bundle_written(result),
+                    // The metric is the time of its end.
+                    Happened::Expired { .. } => {}
+                }
             };
             let publish = move |new| {
                 offer.send_replace(new);
             };
-            following.spawn(certificates::manage(
+            tasks.spawn(certificates::manage(
                 client.clone(),
                 settings,
                 publish,
                 tell,
             ));
         }
-        self.follow(client, catalogue, defaults, &live, &mut following)
+        self.follow(client, catalogue, defaults, &live, &mut tasks)
             .await;
-        Ok((live, following))
+        Ok(Following {
+            live,
+            recorder,
+            tasks,
+        })
+    }
+
+    /// What writes events, if they are wanted.
+    fn recorder(
+        &self,
+        client: &kube::Client,
+        metrics: &Arc<Metrics>,
+        tasks: &mut JoinSet<()>,
+    ) -> Option<Recorder> {
+        if self.no_events {
+            return None;
+        }
+        let mut limits = Limits::default();
+        if let Some(seconds) = self.event_window_seconds {
+            limits.window = Duration::from_secs(seconds);
+        }
+        let name = own(POD_NAME).or_else(|| own("HOSTNAME"));
+        let reporter = name.unwrap_or_else(|| "outrigger".to_owned());
+        let metrics = Arc::clone(metrics);
+        let tell = move |outcome: Outcome| metrics.event(outcome.as_str());
+        let (recorder, writing) = Recorder::new(client.clone(), reporter, limits, tell);
+        tasks.spawn(writing);
+        Some(recorder)
     }
 
     /// Keeps what is known of the cluster up to date, and waits for the first of it, though not for long: most

@@ -81,11 +81,18 @@ pub fn names(service: &str, namespace: &str) -> Vec<String> {
     ]
 }
 
-/// Something that happened, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Something that happened, for metrics and events.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
-    /// To the Secret: [`Step::name`] of what was done, or `conflict` or `failed`.
+    /// To the Secret: [`Step::name`] of what was done, or `conflict`.
     Secret(&'static str),
+    /// The Secret had to be written and could not be, for this reason.
+    NotRenewed(String),
+    /// The certificate has ended. Told as long as it is so.
+    Expired {
+        /// When, in seconds since 1970.
+        not_after: i64,
+    },
     /// To a registration's bundle: `written` or `failed`.
     Bundle(&'static str),
 }
@@ -130,7 +137,7 @@ impl From<kube::Error> for Setback {
             kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => {
                 Self::Conflict
             }
-            _ => Self::Failed(error.to_string()),
+            _ => Self::Failed(super::told(&error)),
         }
     }
 }
@@ -270,6 +277,9 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
     /// Does whatever is to be done now; when to look again if nothing changes until then.
     async fn act(&mut self) -> Instant {
         let mut wake = Instant::now() + LOOK;
+        if let Some(at) = self.note_expired() {
+            wake = wake.min(at);
+        }
         if let Some(at) = self.keep_secret().await {
             wake = wake.min(at);
         }
@@ -280,6 +290,22 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
         }
         self.serve();
         wake
+    }
+
+    /// Tells if the certificate that is served has ended, or, before there is one, that of the Secret; when it will
+    /// end, if it has not.
+    fn note_expired(&self) -> Option<Instant> {
+        let kept = self.known.contents().filter(|_| self.foreign().is_none());
+        let of_secret = || kept.and_then(|contents| contents.leaf.as_ref());
+        let leaf = self.served.as_ref().or_else(of_secret)?;
+        let not_after = leaf.certificate.not_after;
+        match u64::try_from(not_after - now()) {
+            Ok(left) if left > 0 => Some(Instant::now() + Duration::from_secs(left).min(LOOK)),
+            _ => {
+                (self.tell)(Happened::Expired { not_after });
+                None
+            }
+        }
     }
 
     fn see_secret(&mut self, seen: Option<Secret>) {
@@ -406,7 +432,7 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
                 }
                 Err(Setback::Failed(error)) => {
                     self.writes.failed();
-                    (self.tell)(Happened::Secret("failed"));
+                    (self.tell)(Happened::NotRenewed(error.clone()));
                     tracing::warn!(target: "certificates", error, step = step.name(), secret = self.secret_name(), "the Secret cannot be written");
                     return self.writes.waits();
                 }

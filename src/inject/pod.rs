@@ -57,6 +57,30 @@ pub struct Metadata<'a> {
     /// Annotations.
     #[serde(borrow, default)]
     pub annotations: Option<Pairs<'a>>,
+    /// Who made it, as written: only a denial asks.
+    #[serde(borrow, default)]
+    pub owner_references: Option<&'a RawValue>,
+}
+
+/// One of those who own an object.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerReference<'a> {
+    /// Group and version.
+    #[serde(borrow, default)]
+    pub api_version: Text<'a>,
+    /// Kind.
+    #[serde(borrow, default)]
+    pub kind: Text<'a>,
+    /// Name; it is in the pod's namespace or in none.
+    #[serde(borrow, default)]
+    pub name: Text<'a>,
+    /// Unique id.
+    #[serde(borrow, default)]
+    pub uid: Text<'a>,
+    /// Whether it is the one that made the pod.
+    #[serde(default)]
+    pub controller: Option<bool>,
 }
 
 /// A map of strings, in the order written.
@@ -389,6 +413,16 @@ impl<'a> Pod<'a> {
             .as_ref()
             .and_then(|spec| spec.volumes.as_deref())
             .unwrap_or_default()
+    }
+
+    /// Who made the pod: the owner that is its controller, else the first. `None` when it has none, or they cannot be
+    /// read.
+    pub fn owner(&self) -> Option<OwnerReference<'a>> {
+        let written = self.metadata.as_ref()?.owner_references?;
+        let mut owners: Vec<OwnerReference<'a>> = serde_json::from_str(written.get()).ok()?;
+        let controller = owners.iter().position(|it| it.controller == Some(true));
+        let index = controller.unwrap_or_default();
+        (index < owners.len()).then(|| owners.swap_remove(index))
     }
 
     /// The name, or what a controller gives instead of one.

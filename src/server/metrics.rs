@@ -58,6 +58,8 @@ const RENEWALS: &[&str] = &[
 ];
 /// What becomes of writing a caBundle.
 const BUNDLES: &[&str] = &["failed", "written"];
+/// What becomes of a Kubernetes event.
+const EVENTS: &[&str] = &["dropped", "failed", "written"];
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -73,6 +75,7 @@ pub struct Metrics {
     reloads: Family<Labels1, Counter>,
     renewals: Family<Labels1, Counter>,
     bundles: Family<Labels1, Counter>,
+    events: Family<Labels1, Counter>,
 }
 
 impl Default for Metrics {
@@ -89,6 +92,7 @@ impl Default for Metrics {
             reloads: Family::default(),
             renewals: Family::default(),
             bundles: Family::default(),
+            events: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -148,6 +152,11 @@ impl Default for Metrics {
             "Times that the caBundle of a webhook configuration was put right, by result",
             metrics.bundles.clone(),
         );
+        registry.register(
+            "events",
+            "Kubernetes events: written, attempts that failed, and those that are not written, by result",
+            metrics.events.clone(),
+        );
         // A counter that appears with its first event has no increase that an alert could see.
         for (family, label, values) in [
             (&metrics.rejected, "reason", REJECTED),
@@ -155,6 +164,7 @@ impl Default for Metrics {
             (&metrics.reloads, "result", RELOADS),
             (&metrics.renewals, "outcome", RENEWALS),
             (&metrics.bundles, "result", BUNDLES),
+            (&metrics.events, "result", EVENTS),
         ] {
             for value in values {
                 let _ = family.get_or_create(&[(label, *value)]);
@@ -204,6 +214,11 @@ impl Metrics {
     /// A caBundle was written, or could not be; `result` is one of a closed set.
     pub fn bundle_written(&self, result: &'static str) {
         self.bundles.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// A Kubernetes event was written, or was not; `result` is one of a closed set.
+    pub fn event(&self, result: &'static str) {
+        self.events.get_or_create(&[("result", result)]).inc();
     }
 
     /// The certificate was changed.

@@ -27,8 +27,8 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/outrigger");
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// The tests' names for their releases. Each has a namespace for pods that no other release answers for.
-const RELEASES: [&str; 7] = [
-    "fresh", "repair", "race", "rotate", "broken", "ended", "foreign",
+const RELEASES: [&str; 9] = [
+    "fresh", "repair", "race", "rotate", "broken", "ended", "foreign", "denials", "barred",
 ];
 
 fn pods_of(prefix: &str) -> String {
@@ -43,7 +43,7 @@ pub(crate) struct Release {
     pub(crate) name: String,
     pub(crate) namespace: String,
     /// Where its pods are asked for.
-    pods: String,
+    pub(crate) pods: String,
     /// The namespaces that it leaves alone, as `--set` takes them.
     excluded: String,
     /// Where the API server calls the webhook.
@@ -151,6 +151,16 @@ impl Release {
 
     /// Starts a replica where the API server calls it, or elsewhere.
     pub(crate) fn start(&self, called: bool, flags: &[&str]) -> Result<Replica> {
+        self.start_with(called, flags, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub(crate) fn start_with(
+        &self,
+        called: bool,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Replica> {
         let installed = self.installed.load(Ordering::Relaxed);
         let kubeconfig = if installed {
             self.account()?
@@ -170,7 +180,8 @@ impl Release {
             .args(["--webhook-configuration", &self.name])
             .args(["--drain-seconds", "0", "--kubeconfig"])
             .arg(kubeconfig)
-            .args(flags);
+            .args(flags)
+            .envs(variables.iter().copied());
         let number = self.replicas.fetch_add(1, Ordering::Relaxed);
         let log = self.folder.path().join(format!("serve-{number}.log"));
         let mut daemon = Daemon::start(&command, &log, Duration::from_secs(2))?;

@@ -8,7 +8,7 @@ use testkit::Result;
 use super::kit::{Client, REVIEW, small, start};
 
 /// Every family of metrics with the labels that its samples may carry.
-const FAMILIES: [(&str, &[&str]); 11] = [
+const FAMILIES: [(&str, &[&str]); 12] = [
     ("outrigger_build", &["version"]),
     (
         "outrigger_admission_reviews",
@@ -26,6 +26,7 @@ const FAMILIES: [(&str, &[&str]); 11] = [
     ("outrigger_certificate_reloads", &["result"]),
     ("outrigger_certificate_renewals", &["outcome"]),
     ("outrigger_ca_bundle_writes", &["result"]),
+    ("outrigger_events", &["result"]),
 ];
 
 /// The name, the labels and the value of `name{label="value"} number`.
