@@ -19,11 +19,13 @@ use super::options::{CatalogueOptions, Loaded, NativeSidecars};
 use crate::admission::{self, Snapshot};
 use crate::certificate::{CertificatePair, Offer, Subject};
 use crate::cluster;
+use crate::cluster::audit;
 use crate::cluster::certificates::state::Rules;
 use crate::cluster::certificates::{self, Happened, Settings};
 use crate::profile::{Catalogue, Defaults};
 use crate::server::metrics::Metrics;
 use crate::server::{CertificateSource, Server, ServerConfig};
+use crate::wait::parse_duration;
 
 /// What reviews see: replaced as a whole when something of it changes.
 type Live = Arc<ArcSwap<Snapshot>>;
@@ -63,9 +65,10 @@ pub struct ServeCommand {
     /// The namespace of the Secret and the Service. Default: that of the pod it runs in
     #[arg(long, value_name = "NAME", requires = "managed_certificate")]
     namespace: Option<String>,
-    /// Mutating and validating webhook configurations of this name get the CA in their caBundle; may be given
-    /// several times
-    #[arg(long, value_name = "NAME", requires = "managed_certificate")]
+    /// Webhook configurations of this name, mutating and validating, are the ones by which the API server calls this
+    /// webhook; may be given several times. With --managed-certificate they get the CA in their caBundle; pods that
+    /// they leave out are not audited
+    #[arg(long, value_name = "NAME")]
     webhook_configuration: Vec<String>,
     /// How long a certificate is valid. For tests
     #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
@@ -83,6 +86,10 @@ pub struct ServeCommand {
     /// How sidecars run in the cluster
     #[arg(long, value_enum, default_value_t)]
     native_sidecars: NativeSidecars,
+    /// How often all pods are looked at for those that lack what they asked for or have it by an older revision;
+    /// 0 for never. It takes at most two calls a second, each for the metadata of 500 pods
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_interval)]
+    audit_interval: Duration,
     /// Connections held at a time; further ones wait
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
@@ -192,6 +199,7 @@ impl ServeCommand {
         let (catalogue, defaults) = loaded.beside_a_cluster()?;
         let live = live(catalogue.clone());
         if let Some(settings) = managed {
+            let metrics = Arc::clone(&metrics);
             let tell = move |happened| match happened {
                 Happened::Secret(outcome) => metrics.certificate_renewed(outcome),
                 Happened::Bundle(result) => metrics.bundle_written(result),
@@ -206,8 +214,21 @@ impl ServeCommand {
                 tell,
             ));
         }
-        self.follow(client, catalogue, defaults, &live, &mut following)
+        self.follow(client.clone(), catalogue, defaults, &live, &mut following)
             .await;
+        if !self.audit_interval.is_zero() {
+            let settings = audit::Settings {
+                interval: self.audit_interval,
+                configurations: self.webhook_configuration.clone(),
+            };
+            let snapshot = Arc::clone(&live);
+            following.spawn(audit::follow(
+                client,
+                settings,
+                move || Snapshot::clone(&snapshot.load()),
+                move |counts| metrics.audited(counts),
+            ));
+        }
         Ok((live, following))
     }
 
@@ -344,5 +365,13 @@ impl ServeCommand {
             LogFormat::Text => builder.try_init(),
             LogFormat::Json => builder.json().flatten_event(true).try_init(),
         };
+    }
+}
+
+/// A duration, or 0.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        text => parse_duration(text),
     }
 }

@@ -39,9 +39,10 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::registration::Kind;
 use crate::certificate::Offer;
 use authority::{Certificate, Keyed};
-use registration::{Change, Id, Kind, Registration};
+use registration::{Change, Id, Registration};
 use state::{Contents, Rules, Step, View};
 
 /// The label by which a Secret is known to be ours to overwrite, and its value.
