@@ -14,7 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::admission::{Summary, Webhook};
-use crate::cluster::audit::Counts;
+use crate::cluster::audit::{Counts, State};
 
 type Labels1 = [(&'static str, &'static str); 1];
 type Labels3 = [(&'static str, &'static str); 3];
@@ -173,6 +173,11 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.audit_end.clone(),
         );
+        for state in State::ALL {
+            let _ = metrics
+                .audit_pods
+                .get_or_create(&[("state", state.as_str())]);
+        }
         // A counter that appears with its first event has no increase that an alert could see.
         for (family, label, values) in [
             (&metrics.rejected, "reason", REJECTED),

@@ -8,7 +8,7 @@ use testkit::Result;
 use super::kit::{Client, REVIEW, small, start};
 
 /// Every family of metrics with the labels that its samples may carry.
-const FAMILIES: [(&str, &[&str]); 11] = [
+const FAMILIES: [(&str, &[&str]); 14] = [
     ("outrigger_build", &["version"]),
     (
         "outrigger_admission_reviews",
@@ -26,6 +26,9 @@ const FAMILIES: [(&str, &[&str]); 11] = [
     ("outrigger_certificate_reloads", &["result"]),
     ("outrigger_certificate_renewals", &["outcome"]),
     ("outrigger_ca_bundle_writes", &["result"]),
+    ("outrigger_audit_pods", &["state"]),
+    ("outrigger_audit_runs", &["result"]),
+    ("outrigger_audit_last_success_timestamp_seconds", &[]),
 ];
 
 /// The name, the labels and the value of `name{label="value"} number`.

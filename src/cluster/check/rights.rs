@@ -126,12 +126,11 @@ fn needed(registered: &Registered) -> Vec<Right> {
         != Some("0")
     {
         rights.push(Right::new("list", "", "pods").or_warns(AUDIT));
-        let audited = registered.hooks.iter().filter(|hook| hook.takes_pods());
-        let mut audited: Vec<_> = audited.map(|hook| hook.configuration.as_str()).collect();
+        let mut audited = registered.flag("--webhook-configuration");
         audited.dedup();
         for name in audited {
             let right = Right::new("get", REGISTRATIONS, resource(Kind::Mutating));
-            rights.push(right.of(name).or_warns(AUDIT));
+            rights.push(right.of(&name).or_warns(AUDIT));
         }
     }
     let secret = registered.flag("--managed-certificate");
@@ -307,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_is_needed_follows_from_the_flags() {
-        let plain = titles(&["serve", "--tls-cert=a", "--tls-key=b"]);
+        let plain = titles(&["serve", "--webhook-configuration=outrigger"]);
         assert!(plain.contains(&"list pods".to_owned()), "{plain:?}");
         assert!(
             plain.contains(&"get mutatingwebhookconfigurations outrigger".to_owned()),
@@ -318,7 +317,11 @@ mod tests {
             "{plain:?}"
         );
 
-        let silent = titles(&["serve", "--audit-interval=0"]);
+        let silent = titles(&[
+            "serve",
+            "--webhook-configuration=outrigger",
+            "--audit-interval=0",
+        ]);
         assert_eq!(silent.len(), plain.len() - 2, "{silent:?}");
 
         let managed = titles(&["serve", "--managed-certificate", "certificate"]);
