@@ -4,7 +4,6 @@
 //! `tests/envoy.rs`, with a real Envoy.
 
 mod api_server {
-    pub(crate) mod audit;
     pub(crate) mod editor;
     pub(crate) mod examples;
     pub(crate) mod webhook;
@@ -22,10 +21,6 @@ use serde_json::{Value, json};
 use testkit::control_plane::Controllers;
 use testkit::{ControlPlane, Result, wait_until_async};
 
-use api_server::audit::{
-    check_finds_everything_in_order, check_names_what_is_wrong,
-    list_shows_what_is_injected_stale_and_missed,
-};
 use api_server::editor::Editor;
 use api_server::webhook::{Webhook, shared};
 
@@ -62,9 +57,6 @@ fn main() -> ExitCode {
         a_profile_bound_to_namespaces_is_refused_in_others,
         every_example_is_stored_as_it_is_shown,
         every_review_is_counted,
-        check_finds_everything_in_order,
-        check_names_what_is_wrong,
-        list_shows_what_is_injected_stale_and_missed,
     ]);
     api_server::webhook::stop_shared();
     code

@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{ControlPlane, Daemon, Finished, Helm, Result, free_port, process, wait_until_async};
+use testkit::{ControlPlane, Daemon, Helm, Result, free_port, process, wait_until_async};
 
 const OUTRIGGER: &str = env!("CARGO_BIN_EXE_outrigger");
 const CATALOGUE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/catalogue");
@@ -76,7 +76,6 @@ impl Webhook {
                 "--defaults",
                 &file("defaults.json", &examples::defaults()?.to_string())?,
             ])
-            .args(["--audit-interval", "2s"])
             .args(["--drain-seconds", "1"]);
         for profile in examples::files("profile.yaml")? {
             command.arg("--profiles").arg(profile);
@@ -167,27 +166,11 @@ impl Webhook {
         Ok(serde_json::from_str(&output)?)
     }
 
-    /// `outrigger list` or `outrigger check`, asked of this cluster.
-    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<Finished> {
-        let mut command = Command::new(OUTRIGGER);
-        command
-            .args(arguments)
-            .arg("--kubeconfig")
-            .arg(self.plane.kubeconfig());
-        process::run(&command, b"", Duration::from_secs(60))
-    }
-
-    /// The metrics, as text.
-    pub(crate) async fn metrics(&self) -> Result<String> {
-        let url = format!("http://127.0.0.1:{}/metrics", self.operations);
-        Ok(reqwest::get(&url).await?.error_for_status()?.text().await?)
-    }
-
     /// How many reviews were answered, from the metrics.
     pub(crate) async fn reviews(&self) -> Result<f64> {
-        Ok(self
-            .metrics()
-            .await?
+        let url = format!("http://127.0.0.1:{}/metrics", self.operations);
+        let text = reqwest::get(&url).await?.error_for_status()?.text().await?;
+        Ok(text
             .lines()
             .filter(|line| line.starts_with("outrigger_admission_reviews_total{"))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())

@@ -43,7 +43,7 @@ pub(crate) struct Release {
     pub(crate) name: String,
     pub(crate) namespace: String,
     /// Where its pods are asked for.
-    pods: String,
+    pub(crate) pods: String,
     /// The namespaces that it leaves alone, as `--set` takes them.
     excluded: String,
     /// Where the API server calls the webhook.
@@ -83,8 +83,13 @@ impl Release {
     }
 
     pub(crate) async fn install(&self) -> Result {
+        self.install_with(&[]).await
+    }
+
+    /// Installs it with further arguments of Helm's.
+    pub(crate) async fn install_with(&self, extra: &[&str]) -> Result {
         self.installed.store(true, Ordering::Relaxed);
-        self.helm("install", &[])?;
+        self.helm("install", extra)?;
         self.kubectl(&["create", "namespace", &self.pods])?;
         let account = [
             "get",

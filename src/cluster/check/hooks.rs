@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client};
 
 use super::{Finding, Options, unseen};
-use crate::cluster::registration::{self, Hook, Kind, NAMESPACES, PODS};
+use crate::cluster::registration::{self, Hook, NAMESPACES, PODS};
 
 const CHECK: &str = "registration";
 
@@ -185,6 +185,7 @@ fn sought(options: &Options) -> String {
 mod tests {
     use super::super::Verdict;
     use super::*;
+    use crate::cluster::registration::Kind;
 
     fn hook(configuration: &str, name: &str, policy: &str) -> Hook {
         Hook {
