@@ -28,6 +28,8 @@ testkit::main!(
 );
 
 const OUTRIGGER: &str = env!("CARGO_BIN_EXE_outrigger");
+/// Its first table tells of the checks, in their order.
+const GUIDE: &str = include_str!("../docs/operations.md");
 
 /// A release that is not installed, in a cluster of its own.
 async fn release(prefix: &str) -> Result<Release> {
@@ -187,7 +189,13 @@ async fn check_passes_on_a_good_install_and_names_what_is_wrong() -> Result {
         "profiles",
     ];
     ensure!(all == expected, "{all:?}");
+    let rows = GUIDE.lines().filter_map(|line| line.strip_prefix("| `"));
+    let told: Vec<_> = rows
+        .filter_map(|row| Some(row.split_once('`')?.0))
+        .collect();
+    ensure!(told.starts_with(&expected), "the guide has {told:?}");
     let text = outrigger(&release, &["check"])?;
+    eprintln!("{}", text.stdout);
     ensure!(
         text.code == 0 && text.stdout.contains("ok    webhook"),
         "{}",
@@ -397,6 +405,7 @@ async fn pods_from_before_the_webhook_are_missed_and_those_of_an_old_profile_sta
     );
 
     let table = outrigger(&release, &["list", "-A"])?.ok()?;
+    eprintln!("{table}");
     ensure!(
         table.starts_with("NAMESPACE")
             && table.contains(" (now ")
