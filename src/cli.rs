@@ -1,11 +1,13 @@
 //! The command line: a thin layer that reads files, calls the library and prints.
 
 pub mod certificate;
+pub mod check;
 pub mod completions;
 pub mod crd;
 pub mod diagram;
 pub mod explain;
 pub mod inject;
+pub mod list;
 pub mod man;
 pub mod options;
 pub mod profile;
@@ -39,6 +41,8 @@ enum Command {
     Inject(inject::InjectCommand),
     Explain(explain::ExplainCommand),
     Profile(profile::ProfileCommand),
+    List(list::ListCommand),
+    Check(check::CheckCommand),
     Crd(crd::CrdCommand),
     Certificate(certificate::CertificateCommand),
     Completions(completions::CompletionsCommand),
@@ -76,6 +80,8 @@ pub fn main() -> ExitCode {
         Command::Inject(command) => command.run(&mut out),
         Command::Explain(command) => command.run(&mut out),
         Command::Profile(command) => command.run(&mut out),
+        Command::List(command) => command.run(&mut out),
+        Command::Check(command) => command.run(&mut out),
         Command::Crd(command) => command.run(&mut out),
         Command::Completions(command) => command.run(&mut out),
         Command::Man(command) => command.run(&mut out),

@@ -3,14 +3,18 @@
 //! A review never waits for any of this: it sees the latest [`Snapshot`](crate::admission::Snapshot). When the
 //! API server cannot be reached, the last that was known stays.
 
+pub mod audit;
 pub mod certificates;
+pub mod check;
 pub mod crd;
 pub mod events;
 pub mod namespaces;
 pub mod profiles;
+pub mod registration;
 pub mod version;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -32,12 +36,65 @@ pub enum ClusterError {
         /// What is wrong with it.
         source: kube::config::KubeconfigError,
     },
+    /// Neither a kubeconfig nor a pod's own account names a cluster.
+    #[error("no cluster is known: {0}; give --kubeconfig FILE, or set KUBECONFIG")]
+    None(#[from] kube::config::InferConfigError),
+    /// The context is not in the kubeconfig.
+    #[error("--context {context}: {source}")]
+    Context {
+        /// The context.
+        context: String,
+        /// What is wrong with it.
+        source: kube::config::KubeconfigError,
+    },
     /// The pod's own account is not as Kubernetes mounts it.
     #[error("the pod's service account cannot be used: {0}")]
     InCluster(#[from] kube::config::InClusterError),
     /// No client can be made of the configuration.
     #[error("no client for the API server: {0}")]
     Client(#[from] kube::Error),
+}
+
+/// How long to wait for a connection to an API server, where a person waits.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A client for somebody at a prompt: of this kubeconfig and this context of it, or else as kubectl finds them
+/// (`KUBECONFIG`, `~/.kube/config`), or else of the pod that this process runs in. With the address of its API
+/// server.
+///
+/// # Errors
+/// No configuration, or one that cannot be used.
+pub async fn client(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> Result<(Client, String), ClusterError> {
+    let options = KubeConfigOptions {
+        context: context.map(str::to_owned),
+        ..KubeConfigOptions::default()
+    };
+    let mut config = match (kubeconfig, context) {
+        (Some(path), _) => {
+            let wrong = |source| ClusterError::Kubeconfig {
+                path: path.to_owned(),
+                source,
+            };
+            let file = Kubeconfig::read_from(path).map_err(wrong)?;
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .map_err(wrong)?
+        }
+        (None, Some(context)) => {
+            let config = Config::from_kubeconfig(&options).await;
+            config.map_err(|source| ClusterError::Context {
+                context: context.to_owned(),
+                source,
+            })?
+        }
+        (None, None) => Config::infer().await?,
+    };
+    config.connect_timeout = Some(CONNECT);
+    let address = config.cluster_url.to_string();
+    Ok((Client::try_from(config)?, address))
 }
 
 /// A client for the cluster of this kubeconfig, or else of the pod that this process runs in. `None` outside of
@@ -63,10 +120,28 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Option<Client>, Cluste
     Ok(Some(Client::try_from(config)?))
 }
 
-/// What to tell of a call that failed: the API server's own words where it answered, without the fields around them.
-fn told(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        _ => error.to_string(),
+/// What an API call says that failed, with its causes, in a line.
+pub fn said(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error
+        && !status.message.is_empty()
+    {
+        return status.message.clone();
     }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some errors repeat their cause in their own words.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Whether an API call failed with this HTTP status.
+pub fn is_status(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use kube::Client;
 
 use crate::admission::Snapshot;
+use crate::cluster;
 use crate::inject::SidecarMode;
 use crate::manifest::{ManifestError, Source};
 use crate::profile::{Catalogue, Defaults, Profile};
@@ -23,6 +25,39 @@ pub struct CatalogueOptions {
     /// The administrator's defaults: a YAML file with `profileDefaults: {PROFILE: {PARAMETER: VALUE}}`
     #[arg(long, value_name = "FILE")]
     pub defaults: Option<PathBuf>,
+}
+
+/// Which cluster a command looks at.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ClusterOptions {
+    /// The kubeconfig of the cluster. Default: KUBECONFIG or ~/.kube/config, or else the account of the pod that
+    /// this runs in
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig. Default: the current one
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+impl ClusterOptions {
+    /// Does `work` with a client, and the address of its API server.
+    ///
+    /// # Errors
+    /// No cluster that could be used; what `work` says.
+    pub fn with_client<T>(
+        &self,
+        work: impl AsyncFnOnce(Client, String) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("the runtime cannot be started")?;
+        runtime.block_on(async {
+            let (client, address) =
+                cluster::client(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+            work(client, address).await
+        })
+    }
 }
 
 /// How sidecars run in the cluster.

@@ -19,6 +19,7 @@ use super::options::{CatalogueOptions, Loaded, NativeSidecars};
 use crate::admission::{self, Snapshot};
 use crate::certificate::{CertificatePair, Offer, Subject};
 use crate::cluster;
+use crate::cluster::audit;
 use crate::cluster::certificates::state::Rules;
 use crate::cluster::certificates::{self, Happened, Settings};
 use crate::cluster::events::correlator::Limits;
@@ -27,6 +28,7 @@ use crate::cluster::events::{Outcome, Recorder};
 use crate::profile::{Catalogue, Defaults};
 use crate::server::metrics::Metrics;
 use crate::server::{CertificateSource, Server, ServerConfig};
+use crate::wait::parse_duration;
 
 /// What reviews see: replaced as a whole when something of it changes.
 type Live = Arc<ArcSwap<Snapshot>>;
@@ -101,9 +103,10 @@ pub struct ServeCommand {
     /// The namespace of the Secret and the Service. Default: that of the pod it runs in
     #[arg(long, value_name = "NAME", requires = "managed_certificate")]
     namespace: Option<String>,
-    /// Mutating and validating webhook configurations of this name get the CA in their caBundle; may be given
-    /// several times
-    #[arg(long, value_name = "NAME", requires = "managed_certificate")]
+    /// Webhook configurations of this name, mutating and validating, are the ones by which the API server calls this
+    /// webhook; may be given several times. With --managed-certificate they get the CA in their caBundle; pods that
+    /// they leave out are not audited
+    #[arg(long, value_name = "NAME")]
     webhook_configuration: Vec<String>,
     /// How long a certificate is valid. For tests
     #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
@@ -127,6 +130,10 @@ pub struct ServeCommand {
     /// The time between two writes of the same event. For tests
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     event_window_seconds: Option<u64>,
+    /// How often all pods are looked at for those that lack what they asked for or have it by an older revision;
+    /// 0 for never. It takes at most two calls a second, each for the metadata of 500 pods
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_interval)]
+    audit_interval: Duration,
     /// Connections held at a time; further ones wait
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
@@ -251,6 +258,7 @@ impl ServeCommand {
         let live = live(catalogue.clone());
         let recorder = self.recorder(&client, &metrics, &mut tasks);
         if let Some(settings) = managed {
+            let metrics = Arc::clone(&metrics);
             let (recorder, regarding) = (recorder.clone(), regarding(&settings));
             let tell = move |happened| {
                 if let Some(recorder) = &recorder
@@ -276,8 +284,21 @@ impl ServeCommand {
                 tell,
             ));
         }
-        self.follow(client, catalogue, defaults, &live, &mut tasks)
+        self.follow(client.clone(), catalogue, defaults, &live, &mut tasks)
             .await;
+        if !self.audit_interval.is_zero() {
+            let settings = audit::Settings {
+                interval: self.audit_interval,
+                configurations: self.webhook_configuration.clone(),
+            };
+            let snapshot = Arc::clone(&live);
+            tasks.spawn(audit::follow(
+                client,
+                settings,
+                move || Snapshot::clone(&snapshot.load()),
+                move |counts| metrics.audited(counts),
+            ));
+        }
         Ok(Following {
             live,
             recorder,
@@ -441,5 +462,13 @@ impl ServeCommand {
             LogFormat::Text => builder.try_init(),
             LogFormat::Json => builder.json().flatten_event(true).try_init(),
         };
+    }
+}
+
+/// A duration, or 0.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        text => parse_duration(text),
     }
 }

@@ -39,9 +39,10 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::registration::Kind;
 use crate::certificate::Offer;
 use authority::{Certificate, Keyed};
-use registration::{Change, Id, Kind, Registration};
+use registration::{Change, Id, Registration};
 use state::{Contents, Rules, Step, View};
 
 /// The label by which a Secret is known to be ours to overwrite, and its value.
@@ -137,7 +138,7 @@ impl From<kube::Error> for Setback {
             kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => {
                 Self::Conflict
             }
-            _ => Self::Failed(super::told(&error)),
+            _ => Self::Failed(super::said(&error)),
         }
     }
 }

@@ -149,7 +149,7 @@ impl Writer {
                 (self.tell)(Outcome::Written);
                 return;
             }
-            Ok(Err(error)) => (super::told(&error), is_hopeless(&error)),
+            Ok(Err(error)) => (super::said(&error), is_hopeless(&error)),
             Err(_) => {
                 let seconds = CALL.as_secs();
                 (

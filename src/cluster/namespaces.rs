@@ -2,14 +2,17 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1;
+use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 
+use super::audit::pages;
 use crate::inject::{Namespace, Namespaces};
 
 /// Watches all namespaces and hands over each new state, beginning with the first that is complete. Ends only
@@ -43,6 +46,26 @@ pub async fn watch(client: Client, publish: impl Fn(Namespaces)) {
             }
         }
     }
+}
+
+/// All namespaces, or the one of this name.
+///
+/// # Errors
+/// An API server that does not answer or refuses, or a namespace that does not exist (404).
+pub async fn list(client: &Client, name: Option<&str>) -> Result<Namespaces, kube::Error> {
+    let api: Api<v1::Namespace> = Api::all(client.clone());
+    let mut known = Namespaces::new();
+    match name {
+        Some(name) => insert(&mut known, api.get_metadata(name).await?),
+        None => {
+            let all = ListParams::default();
+            pages(&api, all, Duration::ZERO, |namespace| {
+                insert(&mut known, namespace);
+            })
+            .await?;
+        }
+    }
+    Ok(known)
 }
 
 fn insert(namespaces: &mut Namespaces, object: PartialObjectMeta<v1::Namespace>) {

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use indexmap::IndexMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
@@ -104,6 +104,34 @@ async fn definition_is_going(client: &Client) -> bool {
             false
         }
     }
+}
+
+/// A profile as the cluster has it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its name.
+    pub name: String,
+    /// What this program makes of it, or everything that is wrong with it, one a line.
+    pub compiled: Result<Entry, String>,
+    /// The revision that serves, as the webhook wrote it.
+    pub serving: Option<String>,
+    /// The webhook's verdict on this version of it: whether it serves, and a sentence. None without one.
+    pub verdict: Option<(bool, String)>,
+}
+
+/// The profiles of the cluster, by name. `defaults` are the administrator's.
+///
+/// # Errors
+/// An API server that does not answer, that does not let us, or that has no such resource (404).
+pub async fn list(client: &Client, defaults: Defaults) -> Result<Vec<Stored>, kube::Error> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource());
+    let shelf = Shelf::new(defaults);
+    let list = api.list(&ListParams::default()).await?;
+    Ok(list
+        .items
+        .iter()
+        .map(|object| shelf.stored(object))
+        .collect())
 }
 
 /// Judges a version of an object and says so in its status. Whether what serves has changed.
@@ -208,6 +236,23 @@ impl Shelf {
             parameters: now.map(|profile| profile.parameters.len()),
             refused,
             revision,
+        }
+    }
+
+    fn stored(&self, object: &DynamicObject) -> Stored {
+        let status = &object.data["status"];
+        let of_this_version = status["observedGeneration"].as_i64() == object.metadata.generation;
+        let conditions = status["conditions"].as_array();
+        let ready = conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| of_this_version && condition["type"] == "Ready");
+        let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+        Stored {
+            name: object.name_any(),
+            compiled: self.compile(object),
+            serving: status["revision"].as_str().map(str::to_owned),
+            verdict: ready.map(|ready| (ready["status"] == "True", text(&ready["message"]))),
         }
     }
 

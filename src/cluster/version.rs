@@ -42,7 +42,10 @@ pub async fn follow(client: Client, publish: impl Fn(SidecarMode)) {
 }
 
 /// The mode, and why.
-async fn sidecar_mode(client: &Client) -> Result<(SidecarMode, String), kube::Error> {
+///
+/// # Errors
+/// An API server that does not answer, or that does not let us list nodes.
+pub async fn sidecar_mode(client: &Client) -> Result<(SidecarMode, String), kube::Error> {
     let server = client.apiserver_version().await?;
     if let Some(minor) = minor_of(&server.major, &server.minor).filter(|minor| *minor < NATIVE) {
         let reason = format!("the API server is of Kubernetes 1.{minor}");
@@ -75,7 +78,7 @@ async fn sidecar_mode(client: &Client) -> Result<(SidecarMode, String), kube::Er
 }
 
 /// The minor version, of `1` and `36` or `36+`. `None` for what is not Kubernetes 1.
-fn minor_of(major: &str, minor: &str) -> Option<u32> {
+pub(crate) fn minor_of(major: &str, minor: &str) -> Option<u32> {
     let digits = minor
         .find(|character: char| !character.is_ascii_digit())
         .map_or(minor, |end| &minor[..end]);

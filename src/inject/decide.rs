@@ -33,7 +33,7 @@ pub const STATUS: &str = "outrigger.dev/status";
 /// The label of namespaces whose pods are sent to the webhook even if they do not ask.
 pub const INJECTION_LABEL: &str = "outrigger.dev/injection";
 /// The annotation of a pod that mirrors a static pod of a kubelet; such a pod is only a picture.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Instances that one pod may have: a bound against absurd input, far above any use.
 const MAX_INSTANCES: usize = 32;
 
@@ -202,6 +202,16 @@ pub fn decide<'a>(
     Decision::Inject(instances)
 }
 
+/// The instance and the profile that an item of a list names, as in ` db=envoy-egress`: itself twice, if it has no
+/// `=`. Both are empty for an empty item. Whether there is such a profile is not asked.
+pub fn instance_of(item: &str) -> (&str, &str) {
+    let item = item.trim_matches([' ', '\t', '\n']);
+    item.split_once('=')
+        .map_or((item, item), |(name, profile)| {
+            (name.trim_end_matches(' '), profile.trim_start_matches(' '))
+        })
+}
+
 fn parse_list<'a>(
     list: &str,
     subject: &str,
@@ -221,13 +231,8 @@ fn parse_list<'a>(
         return instances;
     }
     for item in list.split(',') {
-        let item = item.trim_matches([' ', '\t', '\n']);
-        let (name, profile) = item
-            .split_once('=')
-            .map_or((item, item), |(name, profile)| {
-                (name.trim_end_matches(' '), profile.trim_start_matches(' '))
-            });
-        if item.is_empty() {
+        let (name, profile) = instance_of(item);
+        if profile.is_empty() && name.is_empty() {
             problem(
                 Code::InvalidList,
                 format!("given {}, which has an empty item; {EXPECTED}", shown(list)),

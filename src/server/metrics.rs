@@ -3,7 +3,7 @@
 
 use std::ops::Deref;
 use std::sync::atomic::AtomicI64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -14,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::admission::{Summary, Webhook};
+use crate::cluster::audit::{Counts, State};
 
 type Labels1 = [(&'static str, &'static str); 1];
 type Labels3 = [(&'static str, &'static str); 3];
@@ -36,6 +37,8 @@ const REJECTED: &[&str] = &[
 const HANDSHAKES: &[&str] = &["failed", "ok", "slow"];
 /// What becomes of a changed certificate.
 const RELOADS: &[&str] = &["refused", "served"];
+/// How audits end.
+const AUDITS: &[&str] = &["failed", "ok"];
 
 fn durations() -> Histogram {
     // From a microsecond, a skipped review, to the longest that an API server can be told to wait. Above a
@@ -76,6 +79,9 @@ pub struct Metrics {
     renewals: Family<Labels1, Counter>,
     bundles: Family<Labels1, Counter>,
     events: Family<Labels1, Counter>,
+    audit_pods: Family<Labels1, Gauge>,
+    audit_runs: Family<Labels1, Counter>,
+    audit_end: Gauge<i64, AtomicI64>,
 }
 
 impl Default for Metrics {
@@ -93,6 +99,9 @@ impl Default for Metrics {
             renewals: Family::default(),
             bundles: Family::default(),
             events: Family::default(),
+            audit_pods: Family::default(),
+            audit_runs: Family::default(),
+            audit_end: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -157,6 +166,27 @@ impl Default for Metrics {
             "Kubernetes events: written, attempts that failed, and those that are not written, by result",
             metrics.events.clone(),
         );
+        registry.register(
+            "audit_pods",
+            "Pods that have what they asked for, have it by an older revision, or lack it, at the last audit",
+            metrics.audit_pods.clone(),
+        );
+        registry.register(
+            "audit_runs",
+            "Audits of all pods, by result",
+            metrics.audit_runs.clone(),
+        );
+        registry.register_with_unit(
+            "audit_last_success_timestamp",
+            "When an audit last came to its end, since 1970; 0 for never",
+            Unit::Seconds,
+            metrics.audit_end.clone(),
+        );
+        for state in State::ALL {
+            let _ = metrics
+                .audit_pods
+                .get_or_create(&[("state", state.as_str())]);
+        }
         // A counter that appears with its first event has no increase that an alert could see.
         for (family, label, values) in [
             (&metrics.rejected, "reason", REJECTED),
@@ -165,6 +195,7 @@ impl Default for Metrics {
             (&metrics.renewals, "outcome", RENEWALS),
             (&metrics.bundles, "result", BUNDLES),
             (&metrics.events, "result", EVENTS),
+            (&metrics.audit_runs, "result", AUDITS),
         ] {
             for value in values {
                 let _ = family.get_or_create(&[(label, *value)]);
@@ -231,6 +262,22 @@ impl Metrics {
     /// The served certificate ends then, in seconds since 1970.
     pub fn certificate_ends(&self, not_after: i64) {
         self.certificate_end.set(not_after);
+    }
+
+    /// An audit ended: with the pods in each state, or none if it failed, and then the last numbers stay.
+    pub fn audited(&self, counts: Option<Counts>) {
+        let result = if counts.is_some() { "ok" } else { "failed" };
+        self.audit_runs.get_or_create(&[("result", result)]).inc();
+        let Some(counts) = counts else {
+            return;
+        };
+        for (state, count) in counts {
+            let gauge = self.audit_pods.get_or_create(&[("state", state.as_str())]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.audit_end
+            .set(now.map_or(0, |now| now.as_secs().cast_signed()));
     }
 
     /// Counts a review that is being read or answered, until the guard is dropped.

@@ -83,8 +83,13 @@ impl Release {
     }
 
     pub(crate) async fn install(&self) -> Result {
+        self.install_with(&[]).await
+    }
+
+    /// Installs it with further arguments of Helm's.
+    pub(crate) async fn install_with(&self, extra: &[&str]) -> Result {
         self.installed.store(true, Ordering::Relaxed);
-        self.helm("install", &[])?;
+        self.helm("install", extra)?;
         self.kubectl(&["create", "namespace", &self.pods])?;
         let account = [
             "get",

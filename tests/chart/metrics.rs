@@ -129,7 +129,7 @@ impl Told {
                 "{what} does not close each {open}: {expression}"
             );
         }
-        for label in ["reason", "result", "outcome"] {
+        for label in ["reason", "result", "outcome", "state"] {
             for value in matched(expression, label) {
                 ensure!(
                     self.text.contains(&format!("{label}=\"{value}\"")),

@@ -8,7 +8,7 @@ use testkit::Result;
 use super::kit::{Client, REVIEW, small, start};
 
 /// Every family of metrics with the labels that its samples may carry.
-const FAMILIES: [(&str, &[&str]); 12] = [
+const FAMILIES: [(&str, &[&str]); 15] = [
     ("outrigger_build", &["version"]),
     (
         "outrigger_admission_reviews",
@@ -27,6 +27,9 @@ const FAMILIES: [(&str, &[&str]); 12] = [
     ("outrigger_certificate_renewals", &["outcome"]),
     ("outrigger_ca_bundle_writes", &["result"]),
     ("outrigger_events", &["result"]),
+    ("outrigger_audit_pods", &["state"]),
+    ("outrigger_audit_runs", &["result"]),
+    ("outrigger_audit_last_success_timestamp_seconds", &[]),
 ];
 
 /// The name, the labels and the value of `name{label="value"} number`.

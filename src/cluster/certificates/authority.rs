@@ -241,31 +241,65 @@ pub fn verify(
     name: &str,
     now: i64,
 ) -> Result<(), String> {
-    let end_entity = EndEntityCert::try_from(&leaf.der).map_err(|error| error.to_string())?;
+    verify_signature(leaf, &[], bundle, now)?;
+    verify_name(leaf, name)
+}
+
+/// As [`verify`], for a certificate of anybody's: with those that are served beside the leaf, and a leaf that stands
+/// in the bundle itself needs nobody's signature, as Go has it.
+///
+/// # Errors
+/// Why it does not, as the verifier says it.
+pub fn verify_chain(
+    leaf: &Certificate,
+    intermediates: &[Certificate],
+    bundle: &[Certificate],
+    name: &str,
+    now: i64,
+) -> Result<(), String> {
+    if !(leaf.is_valid_at(now) && bundle.contains(leaf)) {
+        verify_signature(leaf, intermediates, bundle, now)?;
+    }
+    verify_name(leaf, name)
+}
+
+fn verify_signature(
+    leaf: &Certificate,
+    intermediates: &[Certificate],
+    bundle: &[Certificate],
+    now: i64,
+) -> Result<(), String> {
     // A trust anchor has no end for webpki, but has one for Go.
     let anchors: Vec<_> = bundle
         .iter()
         .filter(|one| one.is_authority && one.is_valid_at(now))
         .filter_map(|one| anchor_from_trusted_cert(&one.der).ok())
         .collect();
+    let intermediates: Vec<_> = intermediates.iter().map(|one| one.der.clone()).collect();
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(
         u64::try_from(now).unwrap_or_default(),
     ));
+    let end_entity = EndEntityCert::try_from(&leaf.der).map_err(|error| error.to_string())?;
     end_entity
         .verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
             &anchors,
-            &[],
+            &intermediates,
             time,
             KeyUsage::server_auth(),
             None,
             None,
         )
         .map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn verify_name(leaf: &Certificate, name: &str) -> Result<(), String> {
     let server = ServerName::try_from(name).map_err(|error| error.to_string())?;
+    let end_entity = EndEntityCert::try_from(&leaf.der).map_err(|error| error.to_string())?;
     end_entity
         .verify_is_valid_for_subject_name(&server)
-        .map_err(|error| error.to_string())
+        .map_err(|_| format!("not valid for the name {name}"))
 }
 
 #[cfg(test)]

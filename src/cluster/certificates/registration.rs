@@ -12,34 +12,13 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::authority::Certificate;
+use crate::cluster::registration::{Configuration, Kind};
 
 /// Who owns the field, in `managedFields`.
 pub const FIELD_MANAGER: &str = "outrigger-ca-bundle";
-
-/// The kinds of configuration that register webhooks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `MutatingWebhookConfiguration`.
-    Mutating,
-    /// `ValidatingWebhookConfiguration`.
-    Validating,
-}
-
-impl Kind {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Mutating, Self::Validating];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Mutating => "MutatingWebhookConfiguration",
-            Self::Validating => "ValidatingWebhookConfiguration",
-        }
-    }
-}
 
 /// Which configuration.
 pub type Id = (Kind, String);
@@ -54,13 +33,13 @@ pub struct Registration {
 }
 
 impl Registration {
-    fn new(object: &impl Resource, webhooks: Vec<(String, Option<ByteString>)>) -> Self {
+    fn read<K: Configuration>(object: &K) -> Self {
+        let webhooks = object.clone().hooks().into_iter();
         Self {
             uid: object.uid().unwrap_or_default(),
             version: version(object),
             webhooks: webhooks
-                .into_iter()
-                .map(|(name, bundle)| (name, bundle.unwrap_or_default().0))
+                .map(|hook| (hook.name, hook.client.ca_bundle.unwrap_or_default().0))
                 .collect(),
         }
     }
@@ -100,38 +79,6 @@ pub fn version(object: &impl Resource) -> u64 {
         .unwrap_or_default()
 }
 
-/// A kind of configuration, as far as this module needs it.
-trait Configuration:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static
-{
-    const KIND: Kind;
-    fn webhooks(self) -> Vec<(String, Option<ByteString>)>;
-}
-
-impl Configuration for MutatingWebhookConfiguration {
-    const KIND: Kind = Kind::Mutating;
-    fn webhooks(self) -> Vec<(String, Option<ByteString>)> {
-        let webhooks = self.webhooks.unwrap_or_default().into_iter();
-        webhooks
-            .map(|it| (it.name, it.client_config.ca_bundle))
-            .collect()
-    }
-}
-
-impl Configuration for ValidatingWebhookConfiguration {
-    const KIND: Kind = Kind::Validating;
-    fn webhooks(self) -> Vec<(String, Option<ByteString>)> {
-        let webhooks = self.webhooks.unwrap_or_default().into_iter();
-        webhooks
-            .map(|it| (it.name, it.client_config.ca_bundle))
-            .collect()
-    }
-}
-
-fn read<K: Configuration>(object: &K) -> Registration {
-    Registration::new(object, object.clone().webhooks())
-}
-
 /// A change of one configuration; `None` when there is none of that name.
 pub type Change = (Id, Option<Registration>);
 
@@ -151,7 +98,7 @@ fn watch_one<K: Configuration>(
     let id = (K::KIND, name.to_owned());
     Box::pin(
         super::one(api, name, K::KIND.name())
-            .map(move |object| (id.clone(), object.as_ref().map(read))),
+            .map(move |object| (id.clone(), object.as_ref().map(Registration::read))),
     )
 }
 
@@ -165,7 +112,7 @@ pub async fn get(client: &Client, id: &Id) -> kube::Result<Option<Registration>>
         name: &str,
     ) -> kube::Result<Option<Registration>> {
         let object = Api::<K>::all(client.clone()).get_opt(name).await?;
-        Ok(object.as_ref().map(read))
+        Ok(object.as_ref().map(Registration::read))
     }
     match id.0 {
         Kind::Mutating => one::<MutatingWebhookConfiguration>(client, &id.1).await,
@@ -192,7 +139,7 @@ pub async fn publish(
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api = Api::<K>::all(client.clone());
         let object = api.patch(name, &params, &Patch::Apply(patch)).await?;
-        Ok(read(&object))
+        Ok(Registration::read(&object))
     }
     let bundle = ByteString(bundle.as_bytes().to_vec());
     let webhooks: Vec<_> = seen
