@@ -117,8 +117,8 @@ async fn carry(
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(server)).await?;
     let sender = Mutex::new(sender);
     let forward = service_fn(|request| forward(request, &sender, &tell));
-    let serving = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(client), forward);
+    let serving =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(client), forward);
     tokio::select! {
         ended = serving => ended?,
         ended = connection => ended?,

@@ -166,6 +166,12 @@ impl ControlPlane {
         self.daemons.iter().map(Daemon::id).collect()
     }
 
+    /// etcd, to be paused.
+    #[must_use]
+    pub fn etcd(&self) -> Option<&Daemon> {
+        self.daemons.first()
+    }
+
     /// What the API server has logged until now.
     #[must_use]
     pub fn api_server_log(&self) -> String {
