@@ -31,12 +31,7 @@ pub(crate) async fn drill_05_the_leaf_is_rotated(site: &mut Site) -> Result {
     let mut slowest = Duration::ZERO;
     for _ in 0..rounds {
         let old = stored_leaf(site).await?;
-        let new = wait_until_async("a new leaf", LIMIT, async || {
-            let new = stored_leaf(site).await?;
-            ensure!(new != old, "still the old one");
-            Ok(new)
-        })
-        .await?;
+        let new = wait_new_leaf(site, &old).await?;
         slowest = slowest.max(wait_served(site, &new).await?);
     }
     eprintln!("drill 5: a new leaf was served by all {slowest:?} after it was stored, or sooner");
@@ -57,7 +52,7 @@ pub(crate) async fn drill_06_the_authority_is_rotated(site: &mut Site) -> Result
         let both = wait_bundle(site, |new| new.starts_with(&old) && certificates(new) == 2).await?;
         eprintln!("drill 6: old and new published after {:?}", start.elapsed());
         let new = both[old.len()..].to_owned();
-        wait_bundle(site, |now| now.starts_with(&new)).await?;
+        wait_bundle(site, |now| now.starts_with(&new) && certificates(now) == 2).await?;
         wait_served(site, &stored_leaf(site).await?).await?;
         eprintln!("drill 6: new leaf served after {:?}", start.elapsed());
         wait_bundle(site, |now| now == new).await?;
@@ -266,21 +261,19 @@ pub(crate) async fn drill_10_clocks_are_two_hours_wrong(site: &mut Site) -> Resu
         ("both behind", [&behind, &behind]),
         ("one of each", [&ahead, &behind]),
     ] {
-        let old = site.wait_published(LIMIT).await?;
         for flags in clocks {
             site.roll(flags).await?;
         }
         // What they found is good, and so is what they make.
+        let old = stored_leaf(site).await?;
         ask_for_new_keys(site).await?;
-        let now = wait_bundle(site, |now| !now.starts_with(&old)).await?;
-        let new = stored_leaf(site).await?;
+        let new = wait_new_leaf(site, &old).await?;
         wait_served(site, &new).await?;
         // Time to be used.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        eprintln!(
-            "drill 10: {what}: new keys, {} authorities published",
-            certificates(&now)
-        );
+        let now = site.wait_published(LIMIT).await?;
+        let count = certificates(&now);
+        eprintln!("drill 10: {what}: new keys, {count} authorities published");
     }
     let probed = probes.end("drill 10").await?;
     let leaves = probed.leaves.len();
@@ -314,6 +307,16 @@ async fn stored_leaf(site: &Site) -> Result<CertificateDer<'static>> {
     let text = site.secret("tls.crt").await?;
     let mut all = CertificateDer::pem_slice_iter(text.as_bytes());
     Ok(all.next().context("no leaf")??.into_owned())
+}
+
+/// Waits until there is another leaf than this in the Secret.
+async fn wait_new_leaf(site: &Site, old: &CertificateDer<'_>) -> Result<CertificateDer<'static>> {
+    wait_until_async("a new leaf", LIMIT, async || {
+        let new = stored_leaf(site).await?;
+        ensure!(new != *old, "still the old one");
+        Ok(new)
+    })
+    .await
 }
 
 /// How long it takes until every replica serves this leaf.
