@@ -32,6 +32,9 @@ use drills::renewals::*;
 use drills::restarts::*;
 use drills::site::Site;
 
+/// Drills at a time, each with a cluster of its own. They wait most of the time.
+const AT_ONCE: usize = 3;
+
 /// The bound on a drill, bounded and long.
 const LIMITS: [Duration; 2] = [Duration::from_secs(240), Duration::from_secs(3000)];
 
@@ -50,41 +53,44 @@ macro_rules! drills {
 }
 
 fn main() -> ExitCode {
-    let conclusion = testkit::harness::run(drills![
-        drill_01_one_of_two_replicas_is_killed:
-            "no more creations fail than were in flight on it or came before the balancer was told, and none later",
-        drill_02_both_replicas_are_gone:
-            "Fail refuses pods that ask and nothing else, Ignore lets them through bare, and it comes back by itself",
-        drill_03_a_rolling_restart_under_load: "no creation fails",
-        drill_04_a_rolling_restart_with_idle_connections:
-            "no creation fails: a connection that rested is never closed under a request",
-        drill_05_the_leaf_is_rotated:
-            "no creation fails, and every replica serves the new leaf within 5 s",
-        drill_06_the_authority_is_rotated:
-            "no creation fails while old and new are published, a leaf of the new is served, the new alone is published",
-        drill_07_whoever_takes_a_step_dies:
-            "it converges, and no leaf is ever served that a published bundle does not verify",
-        drill_08_the_certificate_has_ended:
-            "unready and told by a metric while it has ended, and renewed by itself",
-        drill_09_the_bundle_is_wrong:
-            "it is put right within 10 s, creations fail only until then, and Helm applied again changes nothing",
-        drill_10_clocks_are_two_hours_wrong:
-            "no creation fails with clocks ahead, behind, and one of each, while they make new keys",
-        drill_11_the_api_server_restarts:
-            "the last catalogue serves from the first answer on, and the watch resumes",
-        drill_12_the_watch_is_cut:
-            "no creation fails, what was applied meanwhile serves afterwards, and a relist takes less than 1.5 times the memory",
-        drill_13_the_definition_of_profiles_is_deleted:
-            "the last good catalogue is kept, and it is said loudly",
-        drill_14_an_invalid_profile_gets_in:
-            "it is refused at apply; if it gets in, the last good version is kept and a condition says why",
-        drill_24_two_injectors:
-            "whichever comes first, our second patch is empty and what comes out is a fixed point",
-        drill_25_etcd_is_paused:
-            "no replica restarts or writes anything, none sends more than a request a second, all is well within 10 s",
-        drill_28_everything_is_drained:
-            "the webhook's own pods and kube-system's are admitted without it, and it comes back with and without its Secret",
-    ]);
+    let conclusion = testkit::harness::run_at_once(
+        AT_ONCE,
+        drills![
+            drill_01_one_of_two_replicas_is_killed:
+                "no more creations fail than were in flight on it or came before the balancer was told, and none later",
+            drill_02_both_replicas_are_gone:
+                "Fail refuses pods that ask and nothing else, Ignore lets them through bare, and it comes back by itself",
+            drill_03_a_rolling_restart_under_load: "no creation fails",
+            drill_04_a_rolling_restart_with_idle_connections:
+                "no creation fails: a connection that rested is never closed under a request",
+            drill_05_the_leaf_is_rotated:
+                "no creation fails, and every replica serves the new leaf within 5 s",
+            drill_06_the_authority_is_rotated:
+                "no creation fails while old and new are published, a leaf of the new is served, the new alone is published",
+            drill_07_whoever_takes_a_step_dies:
+                "it converges, and no leaf is ever served that a published bundle does not verify",
+            drill_08_the_certificate_has_ended:
+                "unready and told by a metric while it has ended, and renewed by itself",
+            drill_09_the_bundle_is_wrong:
+                "it is put right within 10 s, creations fail only until then, and Helm applied again changes nothing",
+            drill_10_clocks_are_two_hours_wrong:
+                "no creation fails with clocks ahead, behind, and one of each, while they make new keys",
+            drill_11_the_api_server_restarts:
+                "the last catalogue serves from the first answer on, and the watch resumes",
+            drill_12_the_watch_is_cut:
+                "no creation fails, what was applied meanwhile serves afterwards, and a relist takes less than 1.5 times the memory",
+            drill_13_the_definition_of_profiles_is_deleted:
+                "the last good catalogue is kept, and it is said loudly",
+            drill_14_an_invalid_profile_gets_in:
+                "it is refused at apply; if it gets in, the last good version is kept and a condition says why",
+            drill_24_two_injectors:
+                "whichever comes first, our second patch is empty and what comes out is a fixed point",
+            drill_25_etcd_is_paused:
+                "no replica restarts or writes anything, none sends more than a request a second, all is well within 10 s",
+            drill_28_everything_is_drained:
+                "the webhook's own pods and kube-system's are admitted without it, and it comes back with and without its Secret",
+        ],
+    );
     drills::cluster::stop_idle();
     conclusion
 }

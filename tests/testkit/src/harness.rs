@@ -61,7 +61,19 @@ macro_rules! main {
 /// plane if one was started.
 #[must_use]
 pub fn run(tests: Vec<Test>) -> ExitCode {
-    let arguments = Arguments::from_args();
+    conclude(Arguments::from_args(), tests)
+}
+
+/// The same with so many tests at a time, unless the command line says how many: for tests that wait more than they
+/// work.
+#[must_use]
+pub fn run_at_once(threads: usize, tests: Vec<Test>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(threads);
+    conclude(arguments, tests)
+}
+
+fn conclude(arguments: Arguments, tests: Vec<Test>) -> ExitCode {
     let trials = tests
         .into_iter()
         .map(|test| {
