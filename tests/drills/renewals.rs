@@ -113,8 +113,10 @@ pub(crate) async fn drill_07_whoever_takes_a_step_dies(site: &mut Site) -> Resul
     for step in &steps {
         eprintln!("drill 7: killed after writing {step} in the bundle");
     }
-    // Two of the bundles, and each published in three configurations.
-    ensure!(steps.len() >= 6, "{steps:#?}");
+    // A successor beside the authority, its leaf, and it alone; and each of three configurations.
+    let killed_at = |what: &str| steps.iter().filter(|step| step.contains(what)).count();
+    ensure!(killed_at("/secrets") >= 3, "{steps:#?}");
+    ensure!(killed_at("configurations/") >= 3, "{steps:#?}");
     site.api.set_backends(vec![
         site.cluster
             .plane
