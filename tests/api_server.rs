@@ -402,7 +402,7 @@ async fn a_dry_run_answers_the_same_and_stores_nothing() -> Result {
 async fn after_another_webhook_edited_there_is_still_one_of_each() -> Result {
     let webhook = shared().await?;
     let namespace = webhook.namespace("twice", &[("edited", "yes")]).await?;
-    let editor = Editor::start(webhook.plane()).await?;
+    let editor = Editor::start(webhook.plane(), "zz-editor").await?;
     let stored = create(webhook.plane(), &namespace, &pod("web", EVERYTHING)).await?;
     drop(editor);
     ensure!(

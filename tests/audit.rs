@@ -168,7 +168,9 @@ async fn check_passes_on_a_good_install_and_names_what_is_wrong() -> Result {
     apply(&release, &profile("greeter", "${nothing}"))?;
 
     let workloads = format!("{}-workloads", release.name);
-    let mut replica = release.start(true, &["--webhook-configuration", &workloads])?;
+    let mut replica = release
+        .start(true, &["--webhook-configuration", &workloads])
+        .await?;
     replica.wait_ready().await?;
     wait_for(&release, &[], "profiles", "fail", "greeter: ").await?;
     release.kubectl(&["delete", "sidecarprofile", "greeter"])?;
@@ -356,7 +358,10 @@ async fn pods_from_before_the_webhook_are_missed_and_those_of_an_old_profile_sta
 
     // Two replicas, of which the API server calls one.
     let often = ["--audit-interval", "2s"];
-    let (one, two) = (release.start(true, &often)?, release.start(false, &often)?);
+    let (one, two) = (
+        release.start(true, &often).await?,
+        release.start(false, &often).await?,
+    );
     one.wait_ready().await?;
     let both = [&one, &two];
     apply(&release, &profile("waver", "hello"))?;

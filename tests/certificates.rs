@@ -40,7 +40,7 @@ async fn installed(prefix: &str, flags: &[&str]) -> Result<(Arc<Release>, Replic
     let release = Arc::new(Release::new(ControlPlane::shared()?, prefix).await?);
     release.install().await?;
     let start = Instant::now();
-    let replica = release.start(true, flags)?;
+    let replica = release.start(true, flags).await?;
     replica.wait_ready().await?;
     eprintln!("{prefix}: ready {:?} after its start", start.elapsed());
     wait_called(&release).await?;
@@ -81,7 +81,7 @@ async fn a_fresh_install_becomes_ready_and_injects() -> Result {
     ensure!(kind == "kubernetes.io/tls", "{kind}");
     // A start after it changes nothing.
     let before = release.secret("tls.crt")?;
-    let second = release.start(false, &[])?;
+    let second = release.start(false, &[]).await?;
     second.wait_ready().await?;
     second.ask(&bundle).await?;
     ensure!(release.secret("tls.crt")? == before);
@@ -186,12 +186,10 @@ async fn what_overwrites_the_bundle_is_undone_and_helm_finds_no_conflict() -> Re
 /// The lost race: both find nothing. And a registration that comes later is waited for, and not made.
 async fn replicas_that_start_at_once_agree() -> Result {
     let release = Arc::new(Release::new(ControlPlane::shared()?, "race").await?);
-    let (first, second) = std::thread::scope(|scope| {
-        let other = scope.spawn(|| release.start(false, &[]));
-        let first = release.start(true, &[]);
-        (first, other.join())
-    });
-    let (first, second) = (first?, second.map_err(|_| anyhow::anyhow!("panicked"))??);
+    let other = Arc::clone(&release);
+    let second = tokio::spawn(async move { other.start(false, &[]).await });
+    let first = release.start(true, &[]).await?;
+    let second = second.await??;
     let both = [&first, &second];
     wait_until_async("the Secret", LIMIT, async || release.secret("ca.crt")).await?;
     for replica in both {
@@ -229,9 +227,9 @@ async fn leaf_and_authority_are_renewed_without_a_failed_request() -> Result {
         "--ca-settle-seconds=2",
     ];
     let (release, first) = installed("rotate", &flags).await?;
-    let mut second = release.start(false, &flags)?;
+    let mut second = release.start(false, &flags).await?;
     second.wait_ready().await?;
-    let third = release.start(false, &flags)?;
+    let third = release.start(false, &flags).await?;
     third.wait_ready().await?;
     let load = release.load(&[&first, &third]);
     let old = release.secret("ca.crt")?;
@@ -270,7 +268,7 @@ async fn leaf_and_authority_are_renewed_without_a_failed_request() -> Result {
 async fn a_deleted_or_garbled_secret_comes_back_without_a_failed_request() -> Result {
     let flags = ["--ca-settle-seconds=2"];
     let (release, first) = installed("broken", &flags).await?;
-    let second = release.start(false, &flags)?;
+    let second = release.start(false, &flags).await?;
     second.wait_ready().await?;
     let both = [&first, &second];
     let bundle = release.wait_published().await?;
@@ -318,12 +316,12 @@ async fn everything_ended_is_made_anew() -> Result {
     let flags = ["--certificate-life-seconds=2", "--ca-life-seconds=2"];
     let release = Arc::new(Release::new(ControlPlane::shared()?, "ended").await?);
     release.install().await?;
-    let mut replica = release.start(true, &flags)?;
+    let mut replica = release.start(true, &flags).await?;
     let old = wait_until_async("the Secret", LIMIT, async || release.secret("ca.crt")).await?;
     replica.daemon.stop();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = ours(&release, &release.namespace).await?.len();
-    let replica = release.start(true, &[])?;
+    let replica = release.start(true, &[]).await?;
     replica.wait_ready().await?;
     wait_until_async("the event of the end", LIMIT, async || {
         let events = ours(&release, &release.namespace).await?;
@@ -358,7 +356,7 @@ async fn a_certificate_of_somebody_else_is_left_alone() -> Result {
         .plane()
         .kubectl_with(&apply, &secret.to_string())?
         .ok()?;
-    let replica = release.start(true, &[])?;
+    let replica = release.start(true, &[]).await?;
     wait_until_async("the replica to refuse", LIMIT, async || {
         let (status, text) = replica.readiness().await?;
         ensure!(
@@ -383,10 +381,10 @@ async fn without_the_api_server_what_is_served_goes_on_being_served() -> Result 
     let release = Release::new(Arc::clone(&plane), "away").await?;
     // As the administrator: without an API server no release could be uninstalled.
     let flags = ["--certificate-life-seconds=60"];
-    let replica = release.start(true, &flags)?;
+    let replica = release.start(true, &flags).await?;
     let bundle = wait_until_async("the Secret", LIMIT, async || release.secret("ca.crt")).await?;
     wait_until_async("the leaf", LIMIT, async || replica.ask(&bundle).await).await?;
-    let late = release.start(false, &flags)?;
+    let late = release.start(false, &flags).await?;
     wait_until_async("the leaf", LIMIT, async || late.ask(&bundle).await).await?;
 
     let pid = *plane.process_ids().get(1).context("no API server")?;

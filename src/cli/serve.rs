@@ -117,6 +117,9 @@ pub struct ServeCommand {
     /// How long a new CA is published before it signs. For tests
     #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", value_parser = clap::value_parser!(i64).range(0..=86_400))]
     ca_settle_seconds: Option<i64>,
+    /// By how much the clock that certificates are made and judged by is wrong. For tests
+    #[arg(long, value_name = "N", hide = true, requires = "managed_certificate", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-315_360_000..=315_360_000))]
+    clock_offset_seconds: i64,
     /// The cluster whose namespaces count. Default: that of the pod it runs in, if its account's token is
     /// mounted
     #[arg(long, value_name = "FILE")]
@@ -418,6 +421,7 @@ impl ServeCommand {
             secret: secret.clone(),
             configurations: self.webhook_configuration.clone(),
             rules,
+            clock_offset: self.clock_offset_seconds,
         }))
     }
 

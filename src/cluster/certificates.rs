@@ -71,6 +71,18 @@ pub struct Settings {
     pub configurations: Vec<String>,
     /// What the certificates have to be.
     pub rules: Rules,
+    /// What is added to the machine's clock, in seconds. Not 0 only to see what a wrong clock does.
+    pub clock_offset: i64,
+}
+
+impl Settings {
+    /// The clock that certificates are made and judged by, in seconds since 1970.
+    fn now(&self) -> i64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since.map_or(0, |since| since.as_secs());
+        let machine = i64::try_from(seconds).unwrap_or(i64::MAX);
+        machine.saturating_add(self.clock_offset)
+    }
 }
 
 /// The names by which the API server, and others in the cluster, know a Service.
@@ -300,7 +312,7 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
         let of_secret = || kept.and_then(|contents| contents.leaf.as_ref());
         let leaf = self.served.as_ref().or_else(of_secret)?;
         let not_after = leaf.certificate.not_after;
-        match u64::try_from(not_after - now()) {
+        match u64::try_from(not_after - self.settings.now()) {
             Ok(left) if left > 0 => Some(Instant::now() + Duration::from_secs(left).min(LOOK)),
             _ => {
                 (self.tell)(Happened::Expired { not_after });
@@ -329,7 +341,7 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
         }
         let ours = secret.labels().get(OURS.0).map(String::as_str) == Some(OURS.1);
         let contents = Contents::read(secret.data.as_ref().unwrap_or(&BTreeMap::new()));
-        if contents.is_good(now(), &self.settings.rules) {
+        if contents.is_good(self.settings.now(), &self.settings.rules) {
             self.held = Some(contents.clone());
         }
         self.known = Known::Present {
@@ -391,7 +403,7 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
             .as_ref()
             .map(|(_, since)| i64::try_from(since.elapsed().as_secs()).unwrap_or(i64::MAX));
         (!matches!(self.known, Known::Nothing)).then(|| View {
-            now: now(),
+            now: self.settings.now(),
             secret: self.known.contents(),
             held: self.held.as_ref(),
             published_for,
@@ -574,8 +586,10 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
     /// What is to be published: the bundle of a Secret that can be used.
     fn bundle(&self) -> Option<String> {
         let contents = self.known.contents()?;
-        let usable =
-            self.foreign().is_none() && contents.good_leaf(now(), &self.settings.rules).is_some();
+        let usable = self.foreign().is_none()
+            && contents
+                .good_leaf(self.settings.now(), &self.settings.rules)
+                .is_some();
         usable.then(|| contents.bundle_pem())
     }
 
@@ -604,7 +618,7 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
 
     /// Decides what is served and whether it is good, and hands it over if that changed.
     fn serve(&mut self) {
-        let (now, rules) = (now(), &self.settings.rules);
+        let (now, rules) = (self.settings.now(), &self.settings.rules);
         let published: Vec<Vec<Certificate>> = self
             .registrations
             .values()
@@ -661,12 +675,4 @@ async fn within<V>(call: impl Future<Output = kube::Result<V>>) -> Result<V, Set
             CALL.as_secs()
         ))),
     }
-}
-
-fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        })
 }

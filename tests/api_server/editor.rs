@@ -1,5 +1,5 @@
 //! Another mutating webhook, as clusters have them: it rewrites registries, adds a mount, a variable and a
-//! label to everything, and a container of its own. It runs after ours, so ours is invoked again.
+//! label to everything, and a container of its own.
 
 use std::sync::Arc;
 
@@ -18,18 +18,20 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-/// Named so that the API server, which calls webhooks in the order of their names, calls it after ours.
-const NAME: &str = "zz-editor";
+/// The registry that it has images come from.
+const MIRROR: &str = "mirror.example.com/";
 
 /// The running webhook. Dropping it takes the registration away.
 pub(crate) struct Editor<'p> {
     plane: &'p ControlPlane,
+    name: &'static str,
     serving: JoinHandle<()>,
 }
 
 impl<'p> Editor<'p> {
-    /// Serves and registers it for namespaces with the label `edited`.
-    pub(crate) async fn start(plane: &'p ControlPlane) -> Result<Self> {
+    /// Serves and registers it for namespaces with the label `edited`, under this name: the API server calls webhooks
+    /// in the order of their names.
+    pub(crate) async fn start(plane: &'p ControlPlane, name: &'static str) -> Result<Self> {
         let issued = plane.authority().server(&["127.0.0.1"])?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -46,7 +48,7 @@ impl<'p> Editor<'p> {
         let serving = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls))));
         let registration = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": NAME},
+            "metadata": {"name": name},
             "webhooks": [{
                 "name": "editor.example.com",
                 "clientConfig": {
@@ -64,7 +66,11 @@ impl<'p> Editor<'p> {
             .ok()?;
         // The API server learns of a registration within a second or so.
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-        Ok(Self { plane, serving })
+        Ok(Self {
+            plane,
+            name,
+            serving,
+        })
     }
 }
 
@@ -72,9 +78,9 @@ impl Drop for Editor<'_> {
     fn drop(&mut self) {
         let deleted = self
             .plane
-            .kubectl(&["delete", "mutatingwebhookconfiguration", NAME]);
+            .kubectl(&["delete", "mutatingwebhookconfiguration", self.name]);
         if let Err(error) = deleted.and_then(|finished| finished.ok()) {
-            eprintln!("{NAME} could not be deleted: {error:#}");
+            eprintln!("{} could not be deleted: {error:#}", self.name);
         }
         self.serving.abort();
     }
@@ -96,6 +102,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor) {
     }
 }
 
+/// Everything is added once, also to what others added in the meantime.
 async fn edit(body: Bytes) -> String {
     let review: Value = serde_json::from_slice(&body).unwrap_or_default();
     let object = &review["request"]["object"];
@@ -111,41 +118,36 @@ async fn edit(body: Bytes) -> String {
             "/spec/volumes/-".into(),
             json!({"name": "late", "emptyDir": {"sizeLimit": "1Mi"}}),
         );
-        for list in ["initContainers", "containers"] {
-            for (index, container) in object["spec"][list]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .enumerate()
-            {
-                let image = container["image"].as_str().unwrap_or_default();
-                let rest = image.split_once('/').map_or(image, |(_, rest)| rest);
-                let at = format!("/spec/{list}/{index}");
-                add(
-                    format!("{at}/image"),
-                    json!(format!("mirror.example.com/{rest}")),
-                );
-                add(
-                    format!("{at}/volumeMounts/-"),
-                    json!({"name": "late", "mountPath": "/late"}),
-                );
-                if container["env"].is_array() {
-                    add(
-                        format!("{at}/env/-"),
-                        json!({"name": "LATE", "value": "yes"}),
-                    );
-                } else {
-                    add(
-                        format!("{at}/env"),
-                        json!([{"name": "LATE", "value": "yes"}]),
-                    );
-                }
-            }
-        }
         add(
             "/spec/containers/-".into(),
             json!({"name": "late", "image": "mirror.example.com/late:1"}),
         );
+    }
+    for list in ["initContainers", "containers"] {
+        for (index, container) in object["spec"][list]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            let image = container["image"].as_str().unwrap_or_default();
+            let rest = image.split_once('/').map_or(image, |(_, rest)| rest);
+            if image.starts_with(MIRROR) {
+                continue;
+            }
+            let at = format!("/spec/{list}/{index}");
+            add(format!("{at}/image"), json!(format!("{MIRROR}{rest}")));
+            let mount = json!({"name": "late", "mountPath": "/late"});
+            match container["volumeMounts"].is_array() {
+                true => add(format!("{at}/volumeMounts/-"), mount),
+                false => add(format!("{at}/volumeMounts"), json!([mount])),
+            }
+            let variable = json!({"name": "LATE", "value": "yes"});
+            match container["env"].is_array() {
+                true => add(format!("{at}/env/-"), variable),
+                false => add(format!("{at}/env"), json!([variable])),
+            }
+        }
     }
     let mut response = json!({"uid": review["request"]["uid"], "allowed": true});
     if !patch.is_empty() {

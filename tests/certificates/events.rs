@@ -120,7 +120,7 @@ pub(crate) async fn owners_of_denied_pods_are_told_once() -> Result {
     let before = count(&event);
     replica.daemon.stop();
     drop(replica);
-    let replica = release.start(true, &flags)?;
+    let replica = release.start(true, &flags).await?;
     replica.wait_ready().await?;
     wait_called(&release).await?;
     let scale = [
@@ -205,7 +205,7 @@ pub(crate) async fn owners_of_denied_pods_are_told_once() -> Result {
     // Switched off, nothing is written.
     let before = ours(&release, &release.pods).await?.len();
     drop(replica);
-    let replica = release.start(true, &["--no-events"])?;
+    let replica = release.start(true, &["--no-events"]).await?;
     replica.wait_ready().await?;
     wait_called(&release).await?;
     let answer = pods
@@ -234,7 +234,7 @@ pub(crate) async fn a_certificate_that_cannot_be_renewed_is_told_on_the_pod() ->
     .await?;
     let variables = [("POD_NAME", &*pod.0), ("POD_UID", &*pod.1)];
     let flags = ["--certificate-life-seconds=9", "--event-window-seconds=2"];
-    let replica = release.start_with(true, &flags, &variables)?;
+    let replica = release.start_with(true, &flags, &variables).await?;
     replica.wait_ready().await?;
     let role = format!("{}-certificate", release.name);
     let binding = release.kubectl(&["get", "rolebinding", &role, "-o", "json"])?;

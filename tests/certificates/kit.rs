@@ -1,6 +1,6 @@
 //! A release of the chart whose webhook runs beside the API server, as one process a replica.
 //!
-//! The release's Service is made an alias of localhost, so the API server calls the webhook through it, by the
+//! The release's Service is an alias of localhost, so the API server calls the webhook through it, by the
 //! name that the certificate is for. The processes have the rights of the release's own account.
 
 use std::net::SocketAddr;
@@ -21,7 +21,6 @@ use testkit::{ControlPlane, Daemon, Helm, Result, free_port, wait_until_async};
 use tokio::task::JoinHandle;
 
 const OUTRIGGER: &str = env!("CARGO_BIN_EXE_outrigger");
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/outrigger");
 
 /// The bound on anything that is waited for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -39,6 +38,7 @@ fn pods_of(prefix: &str) -> String {
 pub(crate) struct Release {
     plane: Arc<ControlPlane>,
     helm: Helm,
+    chart: TempDir,
     /// The name of all its objects.
     pub(crate) name: String,
     pub(crate) namespace: String,
@@ -60,6 +60,7 @@ impl Release {
         let namespace = plane.namespace(&client, prefix, &[], &[]).await?;
         Ok(Self {
             helm: Helm::with_cluster(plane.kubeconfig())?,
+            chart: testkit::helm::nodeless_chart()?,
             plane,
             name: format!("{namespace}-outrigger"),
             pods: pods_of(prefix),
@@ -102,26 +103,21 @@ impl Release {
             self.plane.kubectl(&account)?.ok()
         })
         .await?;
-        let alias = json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": {
-                "type": "ExternalName", "externalName": "localhost",
-                "ports": [{"name": "webhook", "port": self.port}],
-            },
-        });
-        // In Helm's name, so that it finds no conflict later.
-        let helm = ["--server-side", "--field-manager=helm", "--force-conflicts"];
-        let apply = [&["apply", "-f", "-"][..], &helm].concat();
-        self.plane.kubectl_with(&apply, &alias.to_string())?.ok()?;
         Ok(())
     }
 
     pub(crate) fn helm(&self, verb: &str, extra: &[&str]) -> Result<String> {
         let port = format!("service.port={}", self.port);
         let excluded = format!("webhook.excludedNamespaces={{{}}}", self.excluded);
+        let chart = self.chart.path().to_string_lossy();
         let arguments = [
-            &[verb, &self.namespace, CHART, "--namespace", &self.namespace][..],
+            &[
+                verb,
+                &self.namespace,
+                &chart,
+                "--namespace",
+                &self.namespace,
+            ][..],
             &["--set", &port, "--set", &excluded],
             // A cluster has one definition, and here there are several releases.
             &["--set", "crds.install=false"],
@@ -137,30 +133,22 @@ impl Release {
     }
 
     /// A kubeconfig with the rights of the release's account.
-    fn account(&self) -> Result<PathBuf> {
-        let token = self.kubectl(&["create", "token", &self.name])?;
-        let ca =
-            base64::engine::general_purpose::STANDARD.encode(self.plane.authority().certificate());
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "it",
-            "clusters": [{"name": "it", "cluster": {
-                "server": self.plane.url(), "certificate-authority-data": ca,
-            }}],
-            "users": [{"name": "it", "user": {"token": token.trim()}}],
-            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-        });
+    async fn account(&self) -> Result<PathBuf> {
+        let client = self.plane.client().await?;
+        let (account, server) = ((&*self.namespace, &*self.name), self.plane.url());
+        let config = self.plane.account(&client, account, None, server).await?;
         let path = self.folder.path().join("kubeconfig");
-        std::fs::write(&path, config.to_string())?;
+        std::fs::write(&path, config)?;
         Ok(path)
     }
 
     /// Starts a replica where the API server calls it, or elsewhere.
-    pub(crate) fn start(&self, called: bool, flags: &[&str]) -> Result<Replica> {
-        self.start_with(called, flags, &[])
+    pub(crate) async fn start(&self, called: bool, flags: &[&str]) -> Result<Replica> {
+        self.start_with(called, flags, &[]).await
     }
 
     /// The same with variables of its environment.
-    pub(crate) fn start_with(
+    pub(crate) async fn start_with(
         &self,
         called: bool,
         flags: &[&str],
@@ -168,7 +156,7 @@ impl Release {
     ) -> Result<Replica> {
         let installed = self.installed.load(Ordering::Relaxed);
         let kubeconfig = if installed {
-            self.account()?
+            self.account().await?
         } else {
             self.plane.kubeconfig().to_owned()
         };

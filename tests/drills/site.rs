@@ -1,149 +1,188 @@
-//! A cluster with replicas of the webhook behind a balancer, and a load of pod creations.
+//! A cluster with replicas of the webhook behind a balancer.
+//!
+//! A replica is a process in the place of a pod: the pod is an object in the cluster, as the chart's Deployment has
+//! it; the process runs with the pod's arguments and with a token that is bound to it. So a right that the chart does
+//! not give is missing here too, and every request can be told to be that of one replica.
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::PostParams;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Balancer, ControlPlane, Daemon, Helm, Result, free_port, wait_until_async};
-use tokio::task::JoinHandle;
+use testkit::daemon::Signal;
+use testkit::{Balancer, Daemon, Result, free_port, wait_until_async};
+
+use super::cluster::{Cluster, NAME, NAMESPACE, SECRET};
 
 const OUTRIGGER: &str = env!("CARGO_BIN_EXE_outrigger");
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/outrigger");
-/// As long as the API server takes to hear that an endpoint is gone.
-const DRAIN: &str = "2";
+
+/// The bound on anything that is waited for.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A replica of the webhook.
 pub(crate) struct Replica {
     pub(crate) daemon: Daemon,
+    /// The name of the pod in whose place it is.
+    pub(crate) pod: String,
     pub(crate) address: SocketAddr,
     operations: SocketAddr,
 }
 
-/// The cluster and its webhook. Dropping it takes everything down.
+/// The cluster and its webhook. Dropping it takes everything down; [`Site::end`] hands the cluster on.
 pub(crate) struct Site {
-    pub(crate) plane: ControlPlane,
+    pub(crate) cluster: Cluster,
+    /// Of this drill's runtime, with an administrator's rights.
+    pub(crate) client: Client,
+    /// Where the API server calls the webhook.
     pub(crate) balancer: Balancer,
+    /// Where replicas reach the API server.
+    pub(crate) api: Balancer,
     pub(crate) replicas: Vec<Replica>,
+    /// Those that new connections go to.
+    published: Arc<Mutex<Vec<SocketAddr>>>,
     /// Where pods are created: that of the release is excluded.
     pub(crate) namespace: String,
+    /// Whether the drill broke what the next would share.
+    pub(crate) broken: bool,
     folder: TempDir,
-    started: u32,
 }
 
 impl Site {
-    /// Starts `count` replicas and registers them with this failure policy.
-    pub(crate) async fn start(plane: ControlPlane, count: usize, policy: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let certificate = plane.authority().server(&["127.0.0.1"])?;
-        for (name, content) in [
-            ("tls.crt", certificate.certificate.as_str()),
-            ("tls.key", certificate.key.as_str()),
-            ("ca.crt", plane.authority().certificate()),
-        ] {
-            std::fs::write(folder.path().join(name), content)?;
-        }
-        let balancer = Balancer::start().await?;
-        let client = plane.client().await?;
-        let namespace = plane.namespace(&client, "drill", &[], &[]).await?;
-        let mut site = Self {
-            plane,
-            balancer,
+    /// A cluster without a replica.
+    pub(crate) async fn new() -> Result<Self> {
+        let cluster = Cluster::take()?;
+        let client = cluster.plane.client().await?;
+        let api = Balancer::start(0).await?;
+        let server = cluster.plane.url().trim_start_matches("https://");
+        api.set_backends(vec![server.parse()?]);
+        Ok(Self {
+            namespace: cluster.plane.namespace(&client, "drill", &[], &[]).await?,
+            balancer: Balancer::start(cluster.port).await?,
+            cluster,
+            client,
+            api,
             replicas: Vec::new(),
-            namespace,
-            folder,
-            started: 0,
-        };
-        let helm = Helm::with_cluster(site.plane.kubeconfig())?;
-        helm.run(&[
-            "install",
-            "drills",
-            CHART,
-            "--namespace",
-            "default",
-            "--set",
-            &format!("webhook.url=https://{}/mutate", site.balancer.address()),
-            "--set",
-            &format!("webhook.failurePolicy={policy}"),
-            "--set",
-            "tls.mode=files",
-            "--set",
-            "webhook.timeoutSeconds=3",
-            "--set-file",
-            &format!(
-                "tls.caBundle={}",
-                site.folder.path().join("ca.crt").display()
-            ),
-        ])?
-        .ok()?;
+            published: Arc::default(),
+            broken: false,
+            folder: tempfile::tempdir()?,
+        })
+    }
+
+    /// Starts so many replicas with these flags beside the chart's, and waits until pods are injected.
+    pub(crate) async fn start(&mut self, count: usize, flags: &[&str]) -> Result {
         for _ in 0..count {
-            let replica = site.launch().await?;
-            site.replicas.push(replica);
+            let replica = self.launch(flags).await?;
+            self.replicas.push(replica);
         }
-        site.publish();
-        site.wait_injecting().await?;
-        Ok(site)
+        self.publish();
+        self.wait_injecting(LIMIT).await
     }
 
     /// Starts a replica and waits until it is ready.
-    pub(crate) async fn launch(&mut self) -> Result<Replica> {
-        self.started += 1;
+    pub(crate) async fn launch(&self, flags: &[&str]) -> Result<Replica> {
+        let replica = self.launch_unready(flags).await?;
+        replica.wait_ready(LIMIT).await?;
+        Ok(replica)
+    }
+
+    /// Starts a replica.
+    pub(crate) async fn launch_unready(&self, flags: &[&str]) -> Result<Replica> {
+        let pod = self.pod_of_the_release().await?;
+        let name = pod.name_any();
+        let server = format!("https://{}", self.api.address());
+        let plane = &self.cluster.plane;
+        let config = plane
+            .account(&self.client, (NAMESPACE, NAME), Some(&pod), &server)
+            .await?;
+        let kubeconfig = self.folder.path().join(format!("{name}.kubeconfig"));
+        std::fs::write(&kubeconfig, config)?;
+
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let operations = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let file = |name: &str| self.folder.path().join(name);
+        let spec = pod.spec.context("a pod without a spec")?;
+        let container = spec.containers.first().context("no container")?;
         let mut command = Command::new(OUTRIGGER);
+        for argument in container.args.iter().flatten() {
+            // What differs between a pod's network and this one.
+            match argument.split_once('=') {
+                Some((flag @ "--listen", _)) => command.arg(format!("{flag}={address}")),
+                Some((flag @ "--operations-listen", _)) => {
+                    command.arg(format!("{flag}={operations}"))
+                }
+                _ => command.arg(argument),
+            };
+        }
+        // What a pod finds mounted.
         command
-            .arg("serve")
-            .args(["--listen", &address.to_string()])
-            .args(["--operations-listen", &operations.to_string()])
-            .arg("--tls-cert")
-            .arg(file("tls.crt"))
-            .arg("--tls-key")
-            .arg(file("tls.key"))
             .arg("--kubeconfig")
-            .arg(self.plane.kubeconfig())
-            .args(["--drain-seconds", DRAIN]);
-        let log = file(&format!("replica-{}.log", self.started));
-        let daemon = Daemon::start(&command, &log, Duration::from_secs(20))?;
-        let replica = Replica {
-            daemon,
+            .arg(kubeconfig)
+            .arg(format!("--namespace={NAMESPACE}"))
+            .args(flags);
+        let log = self.folder.path().join(format!("{name}.log"));
+        Ok(Replica {
+            daemon: Daemon::start(&command, &log, Duration::from_secs(20))?,
+            pod: name,
             address,
             operations,
+        })
+    }
+
+    /// Creates a pod of the chart's Deployment, as the ReplicaSet controller would.
+    pub(crate) async fn pod_of_the_release(&self) -> Result<Pod> {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let deployment = deployments.get(NAME).await?;
+        let template = deployment.spec.template;
+        let mut pod = Pod {
+            metadata: template.metadata.unwrap_or_default(),
+            spec: template.spec,
+            ..Pod::default()
         };
-        wait_until_async(
-            "a replica to be ready",
-            Duration::from_secs(20),
-            async || replica.ready().await,
-        )
-        .await?;
-        Ok(replica)
+        pod.metadata.generate_name = Some(format!("{NAME}-7d5c9b6f4-"));
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        Ok(pods.create(&PostParams::default(), &pod).await?)
+    }
+
+    /// Deletes the pod of a replica that has ended.
+    pub(crate) async fn delete_pod(&self, name: &str) -> Result {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        pods.delete(name, &DeleteParams::default().grace_period(0))
+            .await?;
+        Ok(())
     }
 
     /// Lets new connections go to the replicas that there are.
     pub(crate) fn publish(&self) {
-        let addresses = self
-            .replicas
-            .iter()
-            .map(|replica| replica.address)
-            .collect();
-        self.balancer.set_backends(addresses);
+        let addresses: Vec<_> = self.replicas.iter().map(|it| it.address).collect();
+        self.balancer.set_backends(addresses.clone());
+        *self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// The addresses of the replicas that new connections go to, as they are at each look.
+    pub(crate) fn published(&self) -> Arc<Mutex<Vec<SocketAddr>>> {
+        Arc::clone(&self.published)
     }
 
     /// Replaces the oldest replica as a rolling update does: a new one first, then SIGTERM to the old one, which
     /// no new connection reaches once it is unready.
-    pub(crate) async fn roll(&mut self) -> Result {
-        let new = self.launch().await?;
+    pub(crate) async fn roll(&mut self, flags: &[&str]) -> Result {
+        let new = self.launch(flags).await?;
         self.replicas.push(new);
         self.publish();
         let mut old = self.replicas.remove(0);
-        old.daemon.signal(testkit::daemon::Signal::TERM)?;
+        old.daemon.signal(Signal::TERM)?;
         // As long as it takes until endpoints are told: connections still come until then.
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.publish();
@@ -151,50 +190,177 @@ impl Site {
             tokio::task::spawn_blocking(move || old.daemon.wait_ended(Duration::from_secs(15)));
         let status = ended.await??;
         ensure!(status.success(), "a replica ended with {status}");
+        self.delete_pod(&old.pod).await
+    }
+
+    /// Kills all replicas and deletes their pods.
+    pub(crate) async fn drain(&mut self) -> Result {
+        let gone = std::mem::take(&mut self.replicas);
+        self.publish();
+        for replica in gone {
+            replica.daemon.signal(Signal::KILL)?;
+            self.delete_pod(&replica.pod).await?;
+        }
         Ok(())
     }
 
-    async fn wait_injecting(&self) -> Result {
-        let pods = self.pods().await?;
+    /// Waits until a pod that asks is injected.
+    pub(crate) async fn wait_injecting(&self, limit: Duration) -> Result {
         let dry = PostParams {
             dry_run: true,
             ..PostParams::default()
         };
         let asked = serde_json::from_value(asking("registered"))?;
-        wait_until_async(
-            "the registration to take effect",
-            Duration::from_secs(20),
-            async || {
-                let answered = serde_json::to_value(pods.create(&dry, &asked).await?)?;
-                ensure!(sidecars(&answered) == 1, "not injected yet");
-                Ok(())
-            },
-        )
+        wait_until_async("pods to be injected", limit, async || {
+            let answered = serde_json::to_value(self.pods().create(&dry, &asked).await?)?;
+            ensure!(sidecars(&answered) == 1, "not injected");
+            Ok(())
+        })
         .await
     }
 
-    pub(crate) async fn pods(&self) -> Result<Api<Pod>> {
-        Ok(Api::namespaced(self.plane.client().await?, &self.namespace))
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     /// Creates one pod that asks, and looks at what is stored.
     pub(crate) async fn create(&self, name: &str) -> Result<Value> {
         let asked = serde_json::from_value(asking(name))?;
-        let stored = self
-            .pods()
-            .await?
-            .create(&PostParams::default(), &asked)
-            .await?;
+        let stored = self.pods().create(&PostParams::default(), &asked).await?;
         Ok(serde_json::to_value(stored)?)
+    }
+
+    /// The Secret of the managed certificate.
+    pub(crate) fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// A key of that Secret, as text; empty when it is not there.
+    pub(crate) async fn secret(&self, key: &str) -> Result<String> {
+        let secret = self.secrets().get(SECRET).await?;
+        let value = secret.data.unwrap_or_default().remove(key);
+        Ok(String::from_utf8(value.unwrap_or_default().0)?)
+    }
+
+    /// The bundles of all webhooks of the release, each once.
+    pub(crate) async fn bundles(&self) -> Result<Vec<String>> {
+        bundles(&self.client).await
+    }
+
+    /// Waits until every webhook has the bundle of the Secret, and returns it.
+    pub(crate) async fn wait_published(&self, limit: Duration) -> Result<String> {
+        wait_until_async("the bundle to be published", limit, async || {
+            let bundle = self.secret("ca.crt").await?;
+            let published = self.bundles().await?;
+            ensure!(
+                !bundle.is_empty() && published == [bundle.clone()],
+                "published: {published:?}, in the Secret: {bundle}"
+            );
+            Ok(bundle)
+        })
+        .await
+    }
+
+    /// The end of a drill that passed: no replica missed a right or panicked, and the cluster is handed on.
+    pub(crate) async fn end(self) -> Result {
+        let Self {
+            cluster,
+            replicas,
+            folder,
+            broken,
+            ..
+        } = self;
+        for replica in &replicas {
+            replica.daemon.signal(Signal::KILL)?;
+        }
+        drop(replicas);
+        for entry in std::fs::read_dir(folder.path())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
+                for line in log.lines() {
+                    ensure!(!is_bad(line), "a replica said: {line}");
+                }
+            }
+        }
+        if broken { Ok(()) } else { cluster.leave() }
     }
 }
 
 impl Replica {
-    pub(crate) async fn ready(&self) -> Result {
-        let url = format!("http://{}/readyz", self.operations);
-        reqwest::get(&url).await?.error_for_status()?;
-        Ok(())
+    /// What `/readyz` says: the status and the text.
+    pub(crate) async fn readiness(&self) -> Result<(u16, String)> {
+        let answer = reqwest::get(format!("http://{}/readyz", self.operations)).await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
     }
+
+    pub(crate) async fn wait_ready(&self, limit: Duration) -> Result {
+        wait_until_async("a replica to be ready", limit, async || {
+            let readiness = self.readiness().await;
+            let (status, text) = readiness.with_context(|| self.daemon.log())?;
+            ensure!(status == 200, "{text}{}", self.daemon.log());
+            Ok(())
+        })
+        .await
+    }
+
+    /// The sum of the samples that begin so; 0 when there is none.
+    pub(crate) async fn metric(&self, start: &str) -> Result<f64> {
+        let text = reqwest::get(format!("http://{}/metrics", self.operations))
+            .await?
+            .text()
+            .await?;
+        let mut sum = 0.0;
+        for line in text.lines().filter(|line| line.starts_with(start)) {
+            let (_, value) = line.rsplit_once(' ').context("a sample without a value")?;
+            sum += value.parse::<f64>()?;
+        }
+        Ok(sum)
+    }
+
+    /// A line of its `/proc/PID/status`, in KiB: `VmRSS`, what is resident, or `VmHWM`, the most that ever was.
+    pub(crate) fn memory(&self, line: &str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id()))?;
+        let found = status.lines().find_map(|it| it.strip_prefix(line));
+        let value = found.and_then(|rest| rest.trim_start_matches(':').split_whitespace().next());
+        Ok(value.context("no such line")?.parse()?)
+    }
+}
+
+/// Whether a line of a log tells of a right that is missing, or of a panic.
+fn is_bad(line: &str) -> bool {
+    let small = line.to_lowercase();
+    // An API server that has just started refuses everybody everything until it has read the roles that there are: it
+    // misses its own as well.
+    let has_no_roles_yet = small.contains("system:basic-user") && small.contains("not found");
+    small.contains("panicked") || (small.contains("forbidden") && !has_no_roles_yet)
+}
+
+/// See [`Site::bundles`].
+pub(crate) async fn bundles(client: &Client) -> Result<Vec<String>> {
+    let all = ListParams::default();
+    let ours = |name: &Option<String>| name.as_deref().is_some_and(|it| it.starts_with(NAME));
+    let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let mutating = mutating.list(&all).await?.items.into_iter();
+    let validating = validating.list(&all).await?.items.into_iter();
+    let mut texts = Vec::new();
+    for webhook in mutating
+        .filter(|it| ours(&it.metadata.name))
+        .flat_map(|it| it.webhooks.unwrap_or_default())
+    {
+        texts.push(webhook.client_config.ca_bundle.unwrap_or_default().0);
+    }
+    for webhook in validating
+        .filter(|it| ours(&it.metadata.name))
+        .flat_map(|it| it.webhooks.unwrap_or_default())
+    {
+        texts.push(webhook.client_config.ca_bundle.unwrap_or_default().0);
+    }
+    texts.sort();
+    texts.dedup();
+    let text = |bytes| Ok(String::from_utf8(bytes)?);
+    texts.into_iter().map(text).collect()
 }
 
 /// A pod that asks for one sidecar.
@@ -218,62 +384,7 @@ pub(crate) fn sidecars(pod: &Value) -> usize {
         .count()
 }
 
-/// A load of pod creations, a pod a `pause`, in a task of its own.
-pub(crate) struct Load {
-    stop: Arc<AtomicBool>,
-    running: JoinHandle<Result<Counted>>,
-}
-
-/// Numbers the loads, so that their pods' names differ.
-static LOADS: AtomicU32 = AtomicU32::new(0);
-
-/// What became of the load.
-#[derive(Debug, Default)]
-pub(crate) struct Counted {
-    pub(crate) created: usize,
-    /// What went wrong, and when after the start: an error, or a pod without its sidecar or with two.
-    pub(crate) failed: Vec<(Duration, String)>,
-    /// The longest that a creation took.
-    pub(crate) slowest: Duration,
-}
-
-impl Load {
-    pub(crate) async fn start(site: &Site, pause: Duration) -> Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let pods = site.pods().await?;
-        let running = tokio::spawn(async move {
-            let started = Instant::now();
-            let mut counted = Counted::default();
-            let mut number = 0_u64;
-            let prefix = LOADS.fetch_add(1, Ordering::Relaxed);
-            while !stopped.load(Ordering::Relaxed) {
-                number += 1;
-                let asked = serde_json::from_value(asking(&format!("load-{prefix}-{number}")))?;
-                let begun = Instant::now();
-                let outcome = pods.create(&PostParams::default(), &asked).await;
-                counted.slowest = counted.slowest.max(begun.elapsed());
-                counted.created += 1;
-                let failed = match outcome {
-                    Err(error) => Some(error.to_string()),
-                    Ok(stored) => match sidecars(&serde_json::to_value(stored)?) {
-                        1 => None,
-                        count => Some(format!("{count} sidecars")),
-                    },
-                };
-                counted
-                    .failed
-                    .extend(failed.map(|failed| (started.elapsed(), failed)));
-                tokio::time::sleep(pause).await;
-            }
-            Ok(counted)
-        });
-        Ok(Self { stop, running })
-    }
-
-    /// Ends the load.
-    pub(crate) async fn end(self) -> Result<Counted> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.running.await.context("the load broke down")?
-    }
+/// How many certificates are in a bundle.
+pub(crate) fn certificates(bundle: &str) -> usize {
+    bundle.matches("BEGIN CERTIFICATE").count()
 }

@@ -2,6 +2,7 @@
 //! kube-controller-manager. Enough for everything but running the pods.
 
 mod flags;
+mod nodeless;
 mod shared;
 
 use std::fs;
@@ -16,6 +17,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::certs::Authority;
@@ -164,10 +166,30 @@ impl ControlPlane {
         self.daemons.iter().map(Daemon::id).collect()
     }
 
+    /// etcd, to be paused.
+    #[must_use]
+    pub fn etcd(&self) -> Option<&Daemon> {
+        self.daemons.first()
+    }
+
     /// What the API server has logged until now.
     #[must_use]
     pub fn api_server_log(&self) -> String {
         fs::read_to_string(self.directory.path().join("kube-apiserver.log")).unwrap_or_default()
+    }
+
+    /// Every request of a ServiceAccount that the API server has answered until now, `kube-system`'s left out, and
+    /// every creation of a pod: events of its audit log, with annotations that tell what webhooks did.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    pub fn audit(&self) -> Result<Vec<Value>> {
+        let log = fs::read_to_string(self.files.audit_log()).context("no audit log")?;
+        // The last line may be half written.
+        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let parse = |line: &str| serde_json::from_str(line).context("the audit log is not JSON");
+        whole.lines().map(parse).collect()
     }
 
     /// Runs `kubectl` as the cluster's administrator.

@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{Result, control_plane};
 
-/// The bound on one test, the start of the control plane included.
+/// The bound on one test that says nothing else, the start of the control plane included.
 const LIMIT: Duration = Duration::from_secs(240);
 
 type Outcome = Pin<Box<dyn Future<Output = Result>>>;
@@ -23,13 +23,24 @@ type Outcome = Pin<Box<dyn Future<Output = Result>>>;
 pub struct Test {
     name: &'static str,
     body: fn() -> Outcome,
+    limit: Duration,
 }
 
 impl Test {
     /// For [`crate::main!`].
     #[must_use]
     pub fn new(name: &'static str, body: fn() -> Outcome) -> Self {
-        Test { name, body }
+        Test {
+            name,
+            body,
+            limit: LIMIT,
+        }
+    }
+
+    /// The same with another bound on its time, the start of the control plane included.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Test { limit, ..self }
     }
 }
 
@@ -50,13 +61,25 @@ macro_rules! main {
 /// plane if one was started.
 #[must_use]
 pub fn run(tests: Vec<Test>) -> ExitCode {
-    let arguments = Arguments::from_args();
+    conclude(Arguments::from_args(), tests)
+}
+
+/// The same with so many tests at a time, unless the command line says how many: for tests that wait more than they
+/// work.
+#[must_use]
+pub fn run_at_once(threads: usize, tests: Vec<Test>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(threads);
+    conclude(arguments, tests)
+}
+
+fn conclude(arguments: Arguments, tests: Vec<Test>) -> ExitCode {
     let trials = tests
         .into_iter()
         .map(|test| {
             Trial::test(test.name, move || {
                 // The whole chain, without the backtrace that `{:?}` may add.
-                block_on(test.body).map_err(|error| Failed::from(format!("{error:#}")))
+                block_on(test.body, test.limit).map_err(|error| Failed::from(format!("{error:#}")))
             })
         })
         .collect();
@@ -66,15 +89,15 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     conclusion.exit_code()
 }
 
-fn block_on(body: fn() -> Outcome) -> Result {
+fn block_on(body: fn() -> Outcome, limit: Duration) -> Result {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("failed to start a runtime")?;
     runtime.block_on(async move {
-        tokio::time::timeout(LIMIT, body())
+        tokio::time::timeout(limit, body())
             .await
-            .with_context(|| format!("the test took longer than {} s", LIMIT.as_secs()))?
+            .with_context(|| format!("the test took longer than {} s", limit.as_secs()))?
     })
 }

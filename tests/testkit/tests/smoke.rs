@@ -6,16 +6,24 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::{ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
 use serde_json::json;
+use testkit::balancer::Traffic;
 use testkit::control_plane::Controllers;
-use testkit::{ControlPlane, Daemon, Envoy, Helm, Result, free_port, wait_until, wait_until_async};
+use testkit::{
+    Balancer, ControlPlane, Daemon, Envoy, Helm, Result, free_port, wait_until, wait_until_async,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 testkit::main!(
     a_pod_is_created_and_read,
     a_deployment_makes_pods,
     without_controllers_pods_are_admitted_too,
+    an_accounts_token_is_that_of_its_pod_and_no_administrators,
+    a_balancer_carries_cuts_and_stalls,
     kubectl_applies_and_reports_refusals,
     dropping_a_control_plane_leaves_nothing,
     a_daemon_dies_with_the_process_that_started_it,
@@ -53,6 +61,78 @@ async fn create_and_read(plane: &ControlPlane) -> Result {
 
 async fn a_pod_is_created_and_read() -> Result {
     create_and_read(&*ControlPlane::shared()?).await
+}
+
+async fn an_accounts_token_is_that_of_its_pod_and_no_administrators() -> Result {
+    let plane = ControlPlane::shared()?;
+    let client = plane.client().await?;
+    let namespace = plane.namespace(&client, "account", &[], &[]).await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let held = pods.create(&PostParams::default(), &pod("holder")?).await?;
+    let account = (&*namespace, "default");
+    let config = plane
+        .account(&client, account, Some(&held), plane.url())
+        .await?;
+    let config = Kubeconfig::from_yaml(&config)?;
+    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+    let theirs: Api<Pod> = Api::namespaced(Client::try_from(config)?, &namespace);
+    let refused = theirs.get("holder").await;
+    let error = refused.err().context("it may read pods")?.to_string();
+    let user = format!("system:serviceaccount:{namespace}:default");
+    ensure!(
+        error.contains(&user) && error.contains("forbidden"),
+        "{error}"
+    );
+    // Whose token it was is in the audit log.
+    let audit = plane.audit()?;
+    let told = audit.iter().any(|event| {
+        let extra = &event["user"]["extra"];
+        event["user"]["username"] == *user
+            && extra["authentication.kubernetes.io/pod-name"][0] == "holder"
+    });
+    ensure!(told, "{audit:#?}");
+    Ok(())
+}
+
+async fn a_balancer_carries_cuts_and_stalls() -> Result {
+    let echo = TcpListener::bind("127.0.0.1:0").await?;
+    let address = echo.local_addr()?;
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = echo.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await
+            });
+        }
+    });
+    let balancer = Balancer::start(0).await?;
+    balancer.set_backends(vec![address]);
+    let mut stream = TcpStream::connect(balancer.address()).await?;
+    let mut letter = [0];
+    stream.write_all(b"a").await?;
+    stream.read_exact(&mut letter).await?;
+    ensure!(letter == *b"a");
+
+    // Open, and silent; then it goes on.
+    balancer.set_traffic(Traffic::Stalled);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stream.write_all(b"b").await?;
+    let wait = Duration::from_millis(300);
+    let silent = tokio::time::timeout(wait, stream.read_exact(&mut letter)).await;
+    ensure!(silent.is_err(), "{silent:?}");
+    balancer.set_traffic(Traffic::Flows);
+    stream.read_exact(&mut letter).await?;
+    ensure!(letter == *b"b");
+
+    balancer.set_traffic(Traffic::Cut);
+    ensure!(
+        stream.read(&mut letter).await.unwrap_or(0) == 0,
+        "still open"
+    );
+    let mut other = TcpStream::connect(balancer.address()).await?;
+    ensure!(other.read(&mut letter).await.unwrap_or(0) == 0, "taken");
+    serving.abort();
+    Ok(())
 }
 
 async fn without_controllers_pods_are_admitted_too() -> Result {
