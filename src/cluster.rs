@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod crd;
 pub mod namespaces;
 pub mod profiles;
+pub mod standing;
 pub mod version;
 
 use std::path::{Path, PathBuf};

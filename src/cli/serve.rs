@@ -21,6 +21,7 @@ use crate::certificate::{CertificatePair, Offer, Subject};
 use crate::cluster;
 use crate::cluster::certificates::state::Rules;
 use crate::cluster::certificates::{self, Happened, Settings};
+use crate::cluster::standing::{self, Standings, Topic};
 use crate::profile::{Catalogue, Defaults};
 use crate::server::metrics::Metrics;
 use crate::server::{CertificateSource, Server, ServerConfig};
@@ -28,8 +29,13 @@ use crate::server::{CertificateSource, Server, ServerConfig};
 /// What reviews see: replaced as a whole when something of it changes.
 type Live = Arc<ArcSwap<Snapshot>>;
 
-/// How long to wait for the first lists of the cluster before serving without them.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What there is without a cluster, and where what comes of it is counted.
+struct Ours {
+    catalogue: Catalogue,
+    /// Those for profiles of the cluster.
+    defaults: Defaults,
+    metrics: Arc<Metrics>,
+}
 
 /// Run the webhook
 #[derive(Debug, Args)]
@@ -132,7 +138,8 @@ impl ServeCommand {
             let mut interrupt =
                 signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
             let metrics = Arc::clone(&config.metrics);
-            let (live, _following) = self.snapshot(loaded, offer, metrics).await?;
+            let standings = Arc::clone(&config.standings);
+            let (live, _following) = self.snapshot(loaded, offer, metrics, &standings).await?;
             let profiles = live.load().catalogue.iter().count();
             let server = Server::bind(config, move |webhook, body: &[u8]| {
                 admission::answer(webhook, body, &live.load())
@@ -169,11 +176,13 @@ impl ServeCommand {
         loaded: Loaded,
         offer: watch::Sender<Offer>,
         metrics: Arc<Metrics>,
+        standings: &Arc<Standings>,
     ) -> anyhow::Result<(Live, JoinSet<()>)> {
         let managed = self.managed()?;
         let mut following = JoinSet::new();
         let sidecars = self.native_sidecars.into();
         let live = |catalogue| {
+            metrics.catalogue_changed(&catalogue);
             Arc::new(ArcSwap::from_pointee(Snapshot {
                 catalogue,
                 sidecars,
@@ -192,6 +201,7 @@ impl ServeCommand {
         let (catalogue, defaults) = loaded.beside_a_cluster()?;
         let live = live(catalogue.clone());
         if let Some(settings) = managed {
+            let metrics = Arc::clone(&metrics);
             let tell = move |happened| match happened {
                 Happened::Secret(outcome) => metrics.certificate_renewed(outcome),
                 Happened::Bundle(result) => metrics.bundle_written(result),
@@ -206,74 +216,80 @@ impl ServeCommand {
                 tell,
             ));
         }
-        self.follow(client, catalogue, defaults, &live, &mut following)
-            .await;
+        let ours = Ours {
+            catalogue,
+            defaults,
+            metrics,
+        };
+        self.follow(&client, ours, &live, standings, &mut following);
         Ok((live, following))
     }
 
-    /// Keeps what is known of the cluster up to date, and waits for the first of it, though not for long: most
-    /// pods need none of it.
-    async fn follow(
+    /// Keeps what is known of the cluster up to date. Reviews are answered from the start, with what is known by
+    /// then; the server is not ready until all of it is, or has been waited for long enough.
+    fn follow(
         &self,
-        client: kube::Client,
-        catalogue: Catalogue,
-        defaults: Defaults,
+        client: &kube::Client,
+        ours: Ours,
         live: &Live,
+        standings: &Arc<Standings>,
         following: &mut JoinSet<()>,
     ) {
-        let mut first = Vec::new();
-        let mut known = || {
-            let (tell, told) = watch::channel(false);
-            first.push(told);
-            move || {
-                tell.send_replace(true);
-            }
-        };
-
-        let (snapshot, tell) = (Arc::clone(live), known());
+        let Ours {
+            catalogue,
+            defaults,
+            metrics,
+        } = ours;
+        let snapshot = Arc::clone(live);
         following.spawn(cluster::namespaces::watch(
             client.clone(),
+            standings.follow(Topic::Namespaces),
             move |namespaces| {
                 snapshot.rcu(|old| Snapshot {
                     namespaces: namespaces.clone(),
                     ..Snapshot::clone(old)
                 });
-                tell();
             },
         ));
-        let (snapshot, tell) = (Arc::clone(live), known());
+        let snapshot = Arc::clone(live);
         following.spawn(cluster::profiles::watch(
             client.clone(),
+            standings.follow(Topic::Profiles),
             defaults,
-            move |entries| {
-                let catalogue = catalogue.overlaid(entries);
+            move |shelved| {
+                metrics.profiles_refused(shelved.refused);
+                let catalogue = catalogue.overlaid(shelved.entries);
+                if snapshot.load().catalogue.is_same(&catalogue) {
+                    return;
+                }
                 snapshot.rcu(|old| Snapshot {
                     catalogue: catalogue.clone(),
                     ..Snapshot::clone(old)
                 });
-                tell();
+                metrics.catalogue_changed(&catalogue);
             },
         ));
         if self.native_sidecars == NativeSidecars::Auto {
-            let (snapshot, tell) = (Arc::clone(live), known());
-            following.spawn(cluster::version::follow(client, move |sidecars| {
-                snapshot.rcu(|old| Snapshot {
-                    sidecars,
-                    ..Snapshot::clone(old)
-                });
-                tell();
-            }));
+            let snapshot = Arc::clone(live);
+            following.spawn(cluster::version::follow(
+                client.clone(),
+                standings.follow(Topic::Versions),
+                move |sidecars| {
+                    snapshot.rcu(|old| Snapshot {
+                        sidecars,
+                        ..Snapshot::clone(old)
+                    });
+                },
+            ));
         }
-
-        let all = async {
-            for told in &mut first {
-                // An end of the watch is no reason to wait either.
-                let _ = told.wait_for(|known| *known).await;
+        let standings = Arc::clone(standings);
+        following.spawn(async move {
+            tokio::time::sleep(standing::PATIENCE).await;
+            let unknown: Vec<_> = standings.unknown().map(Topic::as_str).collect();
+            if !unknown.is_empty() {
+                tracing::warn!(target: "cluster", unknown = unknown.join(", "), "ready before all of the cluster is known");
             }
-        };
-        if tokio::time::timeout(PATIENCE, all).await.is_err() {
-            tracing::warn!(target: "cluster", "serving before all of the cluster is known");
-        }
+        });
     }
 
     /// How the certificate is managed, if it is.

@@ -25,6 +25,7 @@ use super::body::{Bodies, BodyError};
 use super::metrics::Metrics;
 use super::tls::Current;
 use crate::admission::{ReviewError, Reviewed, Webhook};
+use crate::cluster::standing::Standings;
 
 /// Answers reviews. Called directly in the task of the connection, so it must not wait for anything; only
 /// profiles are reviewed elsewhere, because they take their time.
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) reviewer: Box<dyn Reviewer>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) certificate: Arc<Current>,
+    pub(super) standings: Arc<Standings>,
     pub(super) draining: AtomicBool,
     pub(super) bodies: Bodies,
     /// Room for one profile at a time.
@@ -118,15 +120,30 @@ async fn only_post(State(shared): State<Arc<Shared>>) -> Response {
         .into_response()
 }
 
-/// Ready while a certificate is served that clients accept, and no end is in sight.
+/// Ready while a certificate is served that clients accept, what answers depend on is known or was waited for long
+/// enough, and no end is in sight. What is known and old is no reason to be unready, and is told.
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     if shared.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else if let Some(trouble) = shared.certificate.trouble() {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")).into_response()
-    } else {
-        "ok\n".into_response()
+        return unready("draining\n".to_owned());
     }
+    if let Some(trouble) = shared.certificate.trouble() {
+        return unready(format!("{trouble}\n"));
+    }
+    let unknown = shared.standings.unknown();
+    let unknown: String = unknown
+        .map(|what| format!("{what}: not known yet\n"))
+        .collect();
+    if !unknown.is_empty() && shared.standings.is_patient() {
+        return unready(unknown);
+    }
+    let stale = shared.standings.staleness();
+    let stale = stale.filter(|(_, stale)| stale.as_secs() > 0);
+    let stale = stale.map(|(what, stale)| {
+        let seconds = stale.as_secs();
+        format!("{what}: stale for {seconds} s; what was last known serves\n")
+    });
+    format!("ok\n{unknown}{}", stale.collect::<String>()).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -1,14 +1,20 @@
 //! What the server tells its operator in metrics. Its log lines are read in `process`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use testkit::Result;
 
+use outrigger::cluster::standing::{Standings, Topic};
+use outrigger::profile::Catalogue;
+use outrigger::profile::catalogue::BUILT_IN_NAMES;
+
 use super::kit::{Client, REVIEW, small, start};
 
 /// Every family of metrics with the labels that its samples may carry.
-const FAMILIES: [(&str, &[&str]); 11] = [
+const FAMILIES: [(&str, &[&str]); 16] = [
     ("outrigger_build", &["version"]),
     (
         "outrigger_admission_reviews",
@@ -26,6 +32,11 @@ const FAMILIES: [(&str, &[&str]); 11] = [
     ("outrigger_certificate_reloads", &["result"]),
     ("outrigger_certificate_renewals", &["outcome"]),
     ("outrigger_ca_bundle_writes", &["result"]),
+    ("outrigger_catalogue_generation", &[]),
+    ("outrigger_catalogue_profiles", &["origin"]),
+    ("outrigger_catalogue_refused_profiles", &[]),
+    ("outrigger_profile_instances", &["profile", "outcome"]),
+    ("outrigger_watch_staleness_seconds", &["watch"]),
 ];
 
 /// The name, the labels and the value of `name{label="value"} number`.
@@ -55,7 +66,13 @@ fn sample(line: &str) -> Result<Sample> {
 
 #[tokio::test]
 async fn the_metrics_are_openmetrics_text_with_the_documented_names() -> Result {
-    let server = start(|_| {}).await?;
+    let server = start(|config| {
+        for topic in Topic::ALL {
+            config.standings.follow(topic);
+        }
+        config.metrics.catalogue_changed(&built_in());
+    })
+    .await?;
     let mut client = server.client().await?;
     client.post(REVIEW).await?;
     client.post(small("1")).await?;
@@ -98,6 +115,7 @@ async fn the_metrics_are_openmetrics_text_with_the_documented_names() -> Result 
             );
             let closed = label == "version"
                 || label == "le"
+                || (label == "profile" && BUILT_IN_NAMES.contains(&&*value))
                 || value.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
             ensure!(closed, "a label that is not of a closed set: {line}");
         }
@@ -155,6 +173,102 @@ async fn what_a_pod_says_never_becomes_a_label() -> Result {
     assert!(
         !text.contains("evil") && !text.contains("canary") && !text.contains(" 99"),
         "{text}"
+    );
+    Ok(())
+}
+
+fn built_in() -> Catalogue {
+    Catalogue::new(Catalogue::built_in().unwrap())
+}
+
+/// Instances are counted under the profile's name when it is one of the catalogue, injected and denied.
+#[tokio::test]
+async fn instances_are_counted_by_profile() -> Result {
+    let server = start(|config| config.metrics.catalogue_changed(&built_in())).await?;
+    let mut client = server.client().await?;
+    client.post(REVIEW).await?;
+    // Without its required parameter it is denied.
+    client
+        .post(REVIEW.replace(
+            "envoy-tls.outrigger.dev/secret",
+            "envoy-tls.example.com/secret",
+        ))
+        .await?;
+    // A profile that does not exist is nothing to count by.
+    client
+        .post(REVIEW.replace(
+            "\"outrigger.dev/inject\": \"envoy-tls\"",
+            "\"outrigger.dev/inject\": \"canary\"",
+        ))
+        .await?;
+    let sample = |profile, outcome| {
+        format!("outrigger_profile_instances_total{{profile=\"{profile}\",outcome=\"{outcome}\"}}")
+    };
+    let text = server.metrics().await?;
+    for (profile, outcome, count) in [
+        ("envoy-tls", "injected", 1),
+        ("envoy-tls", "denied", 1),
+        ("fluentd", "injected", 0),
+        ("_other", "injected", 0),
+        ("_other", "denied", 0),
+    ] {
+        let line = format!("{} {count}\n", sample(profile, outcome));
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    assert!(!text.contains("canary"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_catalogue_has_a_generation() -> Result {
+    let mut metrics = None;
+    let server = start(|config| metrics = Some(Arc::clone(&config.metrics))).await?;
+    let metrics = metrics.context("no metrics")?;
+    for generation in 1..=2 {
+        metrics.catalogue_changed(&built_in());
+        let text = server.metrics().await?;
+        assert!(
+            text.contains(&format!("outrigger_catalogue_generation {generation}\n")),
+            "{text}"
+        );
+        assert!(
+            text.contains("outrigger_catalogue_profiles{origin=\"built_in\"} 6\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("outrigger_catalogue_profiles{origin=\"cluster\"} 0\n"),
+            "{text}"
+        );
+    }
+    Ok(())
+}
+
+/// Not ready while something of the cluster was never known, and ready all the same when patience has ended.
+#[tokio::test]
+async fn ready_when_the_cluster_is_known_or_patience_has_ended() -> Result {
+    let standings = Arc::new(Standings::new(Duration::from_secs(3600)));
+    let profiles = standings.follow(Topic::Profiles);
+    let server = start(|config| config.standings = Arc::clone(&standings)).await?;
+    let ask = async |operations| Client::plain(operations).await?.get("/readyz").await;
+    let answer = ask(server.operations).await?;
+    assert_eq!(
+        (answer.status, &*answer.body),
+        (503, "profiles: not known yet\n")
+    );
+    // It answers what comes nevertheless.
+    let review = server.client().await?.post(REVIEW).await?;
+    assert_eq!(review.status, 200);
+    profiles.known();
+    let answer = ask(server.operations).await?;
+    assert_eq!((answer.status, &*answer.body), (200, "ok\n"));
+
+    let standings = Arc::new(Standings::new(Duration::ZERO));
+    standings.follow(Topic::Profiles);
+    let server = start(|config| config.standings = standings).await?;
+    let answer = ask(server.operations).await?;
+    assert_eq!(
+        (answer.status, &*answer.body),
+        (200, "ok\nprofiles: not known yet\n")
     );
     Ok(())
 }
