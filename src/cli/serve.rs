@@ -1,6 +1,5 @@
 //! `outrigger serve`: the webhook.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +12,6 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
 
 use super::options::{CatalogueOptions, Loaded, NativeSidecars};
 use crate::admission::{self, Snapshot};
@@ -25,6 +23,7 @@ use crate::cluster::standing::{self, Standings, Topic};
 use crate::profile::{Catalogue, Defaults};
 use crate::server::metrics::Metrics;
 use crate::server::{CertificateSource, Server, ServerConfig};
+use crate::telemetry;
 
 /// What reviews see: replaced as a whole when something of it changes.
 type Live = Arc<ArcSwap<Snapshot>>;
@@ -120,7 +119,17 @@ impl ServeCommand {
     /// # Errors
     /// A profile, certificate or address that cannot be used; each names its flag.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        self.start_logging();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("the runtime cannot be started")?;
+        let telemetry = telemetry::start(self.log_format == LogFormat::Json, runtime.handle())?;
+        let ended = self.serve(&runtime);
+        telemetry.end();
+        ended
+    }
+
+    fn serve(&self, runtime: &tokio::runtime::Runtime) -> anyhow::Result<ExitCode> {
         let loaded = self.catalogue.read()?;
         let (offer, offers) = watch::channel(Offer::default());
         let certificate = self.certificate(offers)?;
@@ -128,10 +137,6 @@ impl ServeCommand {
         config.max_connections = self.max_connections as usize;
         config.max_in_flight = self.max_in_flight as usize;
         config.drain = Duration::from_secs(self.drain_seconds);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("the runtime cannot be started")?;
         runtime.block_on(async {
             let mut terminate =
                 signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
@@ -346,19 +351,5 @@ impl ServeCommand {
                 )?))
             }
         }
-    }
-
-    fn start_logging(&self) {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        let terminal = std::io::stderr().is_terminal();
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(terminal);
-        // A subscriber that is set already, as in a test, stays.
-        let _ = match self.log_format {
-            LogFormat::Text => builder.try_init(),
-            LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        };
     }
 }

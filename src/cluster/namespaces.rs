@@ -9,8 +9,9 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
+use tracing::Span;
 
-use super::standing::{Following, WATCH_SECONDS};
+use super::standing::{self, Following, Topic, WATCH_SECONDS};
 use crate::inject::{Namespace, Namespaces};
 
 /// Watches all namespaces and hands over each new state, beginning with the first that is complete. Ends only
@@ -23,11 +24,16 @@ pub async fn watch(client: Client, following: Following, publish: impl Fn(Namesp
     let mut events = pin!(events);
     let mut known = Namespaces::new();
     let mut listed = Namespaces::new();
+    let mut listing = Span::none();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                listed.clear();
+                listing = standing::listing(Topic::Namespaces);
+            }
             Ok(Event::InitApply(namespace)) => insert(&mut listed, namespace),
             Ok(Event::InitDone) => {
+                listing = Span::none();
                 known = std::mem::take(&mut listed);
                 tracing::info!(target: "cluster", namespaces = known.len(), "namespaces are known");
                 publish(known.clone());
@@ -42,6 +48,7 @@ pub async fn watch(client: Client, following: Following, publish: impl Fn(Namesp
                 publish(known.clone());
             }
             Err(error) => {
+                standing::interrupted(&mut listing, Topic::Namespaces, &error);
                 tracing::warn!(target: "cluster", %error, "the watch of namespaces is interrupted");
             }
         }

@@ -19,9 +19,10 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value as Json, json};
+use tracing::Span;
 
 use super::crd;
-use super::standing::{Following, WATCH_SECONDS};
+use super::standing::{self, Following, Topic, WATCH_SECONDS};
 use crate::manifest;
 use crate::profile::catalogue::Entry;
 use crate::profile::compile::CLUSTER;
@@ -66,16 +67,21 @@ pub async fn watch(
     let mut events = pin!(events);
     let mut shelf = Shelf::new(defaults);
     let mut listed = BTreeSet::new();
+    let mut listing = Span::none();
     let mut lost = false;
     let mut complete = false;
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                listed.clear();
+                listing = standing::listing(Topic::Profiles);
+            }
             Ok(Event::InitApply(object)) => {
                 listed.insert(object.name_any());
                 take(&mut shelf, &object, &api, true).await;
             }
             Ok(Event::InitDone) => {
+                listing = Span::none();
                 shelf.keep(&listed);
                 lost = false;
                 complete = true;
@@ -102,6 +108,7 @@ pub async fn watch(
                 }
             }
             Err(error) => {
+                standing::interrupted(&mut listing, Topic::Profiles, &error);
                 // Said once: without the CRD this is how it stays.
                 if !lost {
                     lost = true;
@@ -146,7 +153,8 @@ async fn take(
 ) -> bool {
     let name = object.name_any();
     let refused = shelf.refused.len();
-    let judged = shelf.judge(object);
+    let judged = tracing::debug_span!(target: "cluster", "compile_profile", profile = name)
+        .in_scope(|| shelf.judge(object));
     match &judged.refused {
         None if judged.changed => {
             tracing::info!(target: "cluster", profile = name, revision = judged.revision, "a profile serves");

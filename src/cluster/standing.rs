@@ -15,6 +15,7 @@ use kube::Client;
 use kube::client::Body;
 use tokio::time::Instant;
 use tower::service_fn;
+use tracing::Span;
 
 /// How long one call of a watch lasts. A stream that is dead is given up five seconds later.
 pub const WATCH_SECONDS: u32 = 120;
@@ -185,6 +186,22 @@ impl Following {
         });
         Client::new(service, client.default_namespace())
     }
+}
+
+/// A span for as long as all of a topic is listed: at the start, and when a watch could not go on where it was.
+pub fn listing(topic: Topic) -> Span {
+    tracing::debug_span!(target: "cluster", "list", watch = topic.as_str(), error = tracing::field::Empty)
+}
+
+/// A watch or its list was interrupted: ends the span of the list with it, or is a span of its own.
+pub fn interrupted(listing: &mut Span, topic: Topic, error: &dyn fmt::Display) {
+    let span = match std::mem::replace(listing, Span::none()) {
+        span if span.is_none() => {
+            tracing::debug_span!(target: "cluster", "interruption", watch = topic.as_str(), error = tracing::field::Empty)
+        }
+        span => span,
+    };
+    span.record("error", tracing::field::display(error));
 }
 
 fn silence() -> kube::Error {
