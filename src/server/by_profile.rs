@@ -53,7 +53,7 @@ impl Collector for ByProfile {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut family = encoder.encode_descriptor(
             "profile_instances",
-            "Instances injected, or asked for by pods that were denied, by profile",
+            "Instances injected, or asked for by pods that were denied, by profile.",
             None,
             MetricType::Counter,
         )?;

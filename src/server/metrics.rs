@@ -333,7 +333,7 @@ impl Collector for Standings {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut family = encoder.encode_descriptor(
             "watch_staleness",
-            "How long the API server has been silent about something beyond what is usual; 0 is fresh",
+            "How long the API server has been silent about something beyond what is usual; 0 is fresh.",
             Some(&Unit::Seconds),
             MetricType::Gauge,
         )?;

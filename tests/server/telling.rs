@@ -1,6 +1,7 @@
 //! What the server tells its operator in metrics. Its log lines are read in `process`.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,11 +67,12 @@ fn sample(line: &str) -> Result<Sample> {
 
 #[tokio::test]
 async fn the_metrics_are_openmetrics_text_with_the_documented_names() -> Result {
+    let catalogue = built_in()?;
     let server = start(|config| {
         for topic in Topic::ALL {
             config.standings.follow(topic);
         }
-        config.metrics.catalogue_changed(&built_in());
+        config.metrics.catalogue_changed(&catalogue);
     })
     .await?;
     let mut client = server.client().await?;
@@ -86,6 +88,7 @@ async fn the_metrics_are_openmetrics_text_with_the_documented_names() -> Result 
         "{answer:?}"
     );
     assert!(answer.body.ends_with("# EOF\n"));
+    check_reference(&answer.body)?;
     let mut declared = BTreeSet::new();
     for line in answer.body.lines().filter(|line| *line != "# EOF") {
         if let Some(comment) = line.strip_prefix("# ") {
@@ -150,6 +153,62 @@ async fn the_metrics_are_openmetrics_text_with_the_documented_names() -> Result 
     Ok(())
 }
 
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+const BEGIN: &str =
+    "<!-- Made of what a server tells: UPDATE_DOCS=1 cargo test --test server telling -->\n";
+const END: &str = "<!-- End -->\n";
+
+/// `docs/metrics.md` has the table that this text makes. `UPDATE_DOCS=1` writes it.
+fn check_reference(told: &str) -> Result {
+    let mut table = String::from("| metric | type | labels | what it tells |\n|---|---|---|---|\n");
+    for (name, labels) in FAMILIES {
+        let comment = |kind: &str| {
+            let start = format!("# {kind} {name} ");
+            let found = told.lines().find_map(|line| line.strip_prefix(&start));
+            found.with_context(|| format!("{name} has no {kind}"))
+        };
+        let suffix = match comment("TYPE")? {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let labels: Vec<_> = labels
+            .iter()
+            .filter(|label| **label != "le")
+            .map(|label| format!("`{label}`"))
+            .collect();
+        writeln!(
+            table,
+            "| `{name}{suffix}` | {} | {} | {} |",
+            comment("TYPE")?,
+            labels.join(", "),
+            comment("HELP")?
+        )?;
+    }
+    let text = std::fs::read_to_string(REFERENCE)?;
+    let (before, rest) = text.split_once(BEGIN).context("no BEGIN")?;
+    let (old, after) = rest.split_once(END).context("no END")?;
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(REFERENCE, format!("{before}{BEGIN}{table}{END}{after}"))?;
+    } else {
+        ensure!(
+            old == table,
+            "docs/metrics.md is not what a server tells (UPDATE_DOCS=1 writes it):\n{table}"
+        );
+    }
+    // Values that a server has from its start must be explained.
+    for line in told.lines().filter(|line| !line.starts_with('#')) {
+        for (label, value) in sample(line)?.1 {
+            ensure!(
+                matches!(&*label, "le" | "version" | "profile")
+                    || after.contains(&format!("`{value}`")),
+                "docs/metrics.md does not explain {label}={value:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Nothing that a pod's author writes becomes a label, however it is written.
 #[tokio::test]
 async fn what_a_pod_says_never_becomes_a_label() -> Result {
@@ -177,14 +236,15 @@ async fn what_a_pod_says_never_becomes_a_label() -> Result {
     Ok(())
 }
 
-fn built_in() -> Catalogue {
-    Catalogue::new(Catalogue::built_in().unwrap())
+fn built_in() -> Result<Catalogue> {
+    Ok(Catalogue::new(Catalogue::built_in()?))
 }
 
 /// Instances are counted under the profile's name when it is one of the catalogue, injected and denied.
 #[tokio::test]
 async fn instances_are_counted_by_profile() -> Result {
-    let server = start(|config| config.metrics.catalogue_changed(&built_in())).await?;
+    let catalogue = built_in()?;
+    let server = start(|config| config.metrics.catalogue_changed(&catalogue)).await?;
     let mut client = server.client().await?;
     client.post(REVIEW).await?;
     // Without its required parameter it is denied.
@@ -225,7 +285,7 @@ async fn each_catalogue_has_a_generation() -> Result {
     let server = start(|config| metrics = Some(Arc::clone(&config.metrics))).await?;
     let metrics = metrics.context("no metrics")?;
     for generation in 1..=2 {
-        metrics.catalogue_changed(&built_in());
+        metrics.catalogue_changed(&built_in()?);
         let text = server.metrics().await?;
         assert!(
             text.contains(&format!("outrigger_catalogue_generation {generation}\n")),
@@ -270,5 +330,33 @@ async fn ready_when_the_cluster_is_known_or_patience_has_ended() -> Result {
         (answer.status, &*answer.body),
         (200, "ok\nprofiles: not known yet\n")
     );
+    Ok(())
+}
+
+/// Every reason of a skip and of a denial stands in the reference, though a server tells them only as they happen.
+#[test]
+fn the_reference_has_every_reason() -> Result {
+    let text = std::fs::read_to_string(REFERENCE)?;
+    let code = |name: &str| text.contains(&format!("`{name}`"));
+    for source in [
+        include_str!("../../src/inject/decide.rs"),
+        include_str!("../../src/inject/problem.rs"),
+    ] {
+        // Of lines such as `Self::OptedOut => "OptedOut",`.
+        let names: Vec<_> = source
+            .lines()
+            .filter_map(|line| {
+                let (variant, name) = line.trim().strip_prefix("Self::")?.split_once(" => \"")?;
+                (name == format!("{variant}\",")).then_some(variant)
+            })
+            .collect();
+        ensure!(names.len() > 5, "{names:?}");
+        for name in names {
+            ensure!(
+                code(name),
+                "docs/metrics.md does not explain the reason {name}"
+            );
+        }
+    }
     Ok(())
 }
