@@ -8,6 +8,7 @@ mod drills {
     pub(crate) mod site;
 }
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use testkit::control_plane::Controllers;
 use testkit::daemon::Signal;
-use testkit::{ControlPlane, Result, wait_until_async};
+use testkit::{Balancer, ControlPlane, Result, wait_until_async};
 
 use drills::site::{Load, Site, sidecars};
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         drill_03_a_rolling_restart_under_load,
         drill_04_a_rolling_restart_with_idle_connections,
         drill_11_the_api_server_restarts,
+        drill_12_the_watch_is_cut,
         drill_13_the_definition_of_profiles_is_deleted,
         drill_14_an_invalid_profile_gets_in,
     ])
@@ -210,6 +212,66 @@ async fn drill_11_the_api_server_restarts() -> Result {
         "drill 11: a profile applied after the restart served {:?} later",
         resumed.elapsed()
     );
+    Ok(())
+}
+
+/// Passes when the last good catalogue serves on, the replica stays ready and says that it is stale, and what changed
+/// meanwhile serves afterwards without much more memory. The long drill cuts for ten minutes; in the bounded one
+/// nothing becomes stale yet.
+async fn drill_12_the_watch_is_cut() -> Result {
+    const STALE: &str = "outrigger_watch_staleness_seconds{watch=\"profiles\"}";
+    const GENERATION: &str = "outrigger_catalogue_generation";
+    let mut site = site(1, "Fail").await?;
+    let between = Balancer::start().await?;
+    let api: SocketAddr = site.plane.url().trim_start_matches("https://").parse()?;
+    between.set_backends(vec![api]);
+    let kubeconfig = std::fs::read_to_string(site.plane.kubeconfig())?;
+    let changed = kubeconfig.replace(&api.to_string(), &between.address().to_string());
+    ensure!(changed != kubeconfig, "no {api} in {kubeconfig}");
+    site.kubeconfig = site.folder.path().join("kubeconfig");
+    std::fs::write(&site.kubeconfig, changed)?;
+    let started = Instant::now();
+    let replica = site.launch().await?;
+    eprintln!("drill 12: ready {:?} after its start", started.elapsed());
+    site.replicas = vec![replica];
+    site.publish();
+    apply(&site, "before")?;
+    wait_until_async("the profile to serve", LIMIT, async || {
+        asks_for(&site, "before").await
+    })
+    .await?;
+    let replica = &site.replicas[0];
+    ensure!(replica.metric(STALE).await? == 0.0, "stale from the start");
+    let (memory, generation) = (replica.resident()?, replica.metric(GENERATION).await?);
+
+    between.cut(true);
+    apply(&site, "after")?;
+    let seconds = if long() { 600 } else { 5 };
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    replica.ready().await?;
+    asks_for(&site, "before").await?;
+    let stale = replica.metric(STALE).await?;
+    if long() {
+        ensure!(stale > 300.0, "stale for {stale} s only");
+    }
+    ensure!(
+        asks_for(&site, "after").await.is_err(),
+        "the watch was not cut"
+    );
+
+    between.cut(false);
+    // The pauses between two tries of a watch grow to about half a minute.
+    wait_until_async("the watch to resume", Duration::from_secs(90), async || {
+        asks_for(&site, "after").await
+    })
+    .await?;
+    ensure!(replica.metric(STALE).await? == 0.0, "still stale");
+    ensure!(replica.metric(GENERATION).await? > generation);
+    let now = replica.resident()?;
+    eprintln!(
+        "drill 12: cut for {seconds} s, stale for {stale} s; {memory} KiB before and {now} KiB after"
+    );
+    ensure!(now < memory + 16 * 1024, "{memory} KiB before, {now} after");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! A cluster with replicas of the webhook behind a balancer, and a load of pod creations.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -34,7 +35,9 @@ pub(crate) struct Site {
     pub(crate) replicas: Vec<Replica>,
     /// Where pods are created: that of the release is excluded.
     pub(crate) namespace: String,
-    folder: TempDir,
+    /// How replicas that are started from now on reach the API server.
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) folder: TempDir,
     started: u32,
 }
 
@@ -54,6 +57,7 @@ impl Site {
         let client = plane.client().await?;
         let namespace = plane.namespace(&client, "drill", &[], &[]).await?;
         let mut site = Self {
+            kubeconfig: plane.kubeconfig().to_owned(),
             plane,
             balancer,
             replicas: Vec::new(),
@@ -108,7 +112,7 @@ impl Site {
             .arg("--tls-key")
             .arg(file("tls.key"))
             .arg("--kubeconfig")
-            .arg(self.plane.kubeconfig())
+            .arg(&self.kubeconfig)
             .args(["--drain-seconds", DRAIN]);
         let log = file(&format!("replica-{}.log", self.started));
         let daemon = Daemon::start(&command, &log, Duration::from_secs(20))?;
@@ -190,6 +194,29 @@ impl Site {
 }
 
 impl Replica {
+    /// The value of a sample of its metrics.
+    pub(crate) async fn metric(&self, sample: &str) -> Result<f64> {
+        let url = format!("http://{}/metrics", self.operations);
+        let text = reqwest::get(&url).await?.error_for_status()?.text().await?;
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value
+            .with_context(|| format!("no {sample}"))?
+            .parse()
+            .context("no number")
+    }
+
+    /// The memory that it has, in KiB.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = line.context("no VmRSS")?.trim();
+        line.trim_end_matches("kB")
+            .trim()
+            .parse()
+            .context("no number")
+    }
+
     pub(crate) async fn ready(&self) -> Result {
         let url = format!("http://{}/readyz", self.operations);
         reqwest::get(&url).await?.error_for_status()?;
