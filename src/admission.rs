@@ -19,7 +19,7 @@ use serde_json::Value as Json;
 
 use crate::inject::patch::{array, object, quote};
 use crate::inject::pod::{Pod, Text};
-use crate::inject::{self, Namespaces, SidecarMode, Verdict, problem};
+use crate::inject::{self, Namespaces, Report, SidecarMode, Verdict, problem};
 use crate::profile::Catalogue;
 
 /// The longest warning that the API server passes on without cutting it.
@@ -79,7 +79,7 @@ pub struct Summary {
     pub namespace: String,
     /// The pod's name, or its `generateName` when a controller made it.
     pub name: String,
-    /// `instance=profile` of each instance added by this answer.
+    /// `instance=profile` of each instance added by this answer, or that it would have added had it not denied.
     pub instances: Vec<String>,
     /// Whether the request was a dry run.
     pub dry_run: bool,
@@ -117,6 +117,15 @@ impl Owner {
             name: field(&owner.name, 253)?,
             uid: field(&owner.uid, 128)?,
         })
+    }
+}
+
+impl Summary {
+    /// The profile of each instance.
+    pub fn profiles(&self) -> impl Iterator<Item = &str> {
+        self.instances
+            .iter()
+            .filter_map(|instance| Some(instance.split_once('=')?.1))
     }
 }
 
@@ -314,17 +323,7 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
         Verdict::Injected(patch) => {
             summary.outcome = "injected";
             summary.reason = "Injected";
-            summary.instances = outcome
-                .instances
-                .iter()
-                .filter(|report| !report.present)
-                .map(|report| {
-                    format!(
-                        "{}={}",
-                        report.instance.name, report.instance.entry.profile.name
-                    )
-                })
-                .collect();
+            summary.instances = new_instances(&outcome.instances);
             response.allowed();
             response.patch(&patch.to_json());
             // The API server prefixes the key with the webhook's name.
@@ -336,6 +335,7 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
         Verdict::Denied(problems) => {
             let message = problem::message(problems);
             summary.outcome = "denied";
+            summary.instances = new_instances(&outcome.instances);
             summary.reason = problems.first().map_or("", |problem| problem.code.as_str());
             response.denied(&message);
             summary.message = Some(message);
@@ -347,6 +347,15 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
         body: response.finish(),
         summary,
     })
+}
+
+/// `instance=profile` of those that the pod did not have.
+fn new_instances(reports: &[Report<'_>]) -> Vec<String> {
+    reports
+        .iter()
+        .filter(|report| !report.present)
+        .map(|Report { instance, .. }| format!("{}={}", instance.name, instance.entry.profile.name))
+        .collect()
 }
 
 fn object_of(key: &str, value: &str) -> String {

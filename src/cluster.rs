@@ -11,6 +11,7 @@ pub mod events;
 pub mod namespaces;
 pub mod profiles;
 pub mod registration;
+pub mod standing;
 pub mod version;
 
 use std::path::{Path, PathBuf};

@@ -12,5 +12,6 @@ pub mod inject;
 pub mod manifest;
 pub mod profile;
 pub mod server;
+pub mod telemetry;
 pub mod wait;
 mod yaml;

@@ -7,6 +7,7 @@
 
 pub mod activity;
 mod body;
+mod by_profile;
 pub mod metrics;
 mod places;
 mod routes;
@@ -41,6 +42,8 @@ use places::{Place, Places};
 use routes::Shared;
 use tls::{Loader, TlsError};
 
+use crate::cluster::standing::Standings;
+
 /// How long a connection that was asked to leave may take to do so.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,8 @@ pub struct ServerConfig {
     pub operations_listen: SocketAddr,
     /// The certificate.
     pub certificate: CertificateSource,
+    /// How what is known of the cluster stands: for readiness and the metrics.
+    pub standings: Arc<Standings>,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
     /// Connections held at a time. Further ones wait and are not reset; those that rest make room.
@@ -87,11 +92,13 @@ impl ServerConfig {
         operations_listen: SocketAddr,
         certificate: CertificateSource,
     ) -> Self {
+        let standings = Arc::<Standings>::default();
         Self {
             listen,
             operations_listen,
             certificate,
-            metrics: Arc::default(),
+            metrics: Arc::new(Metrics::new(Arc::clone(&standings))),
+            standings,
             max_connections: 4096,
             max_in_flight: 256,
             max_body: 7 * 1024 * 1024,
@@ -150,6 +157,7 @@ impl Server {
             reviewer: Box::new(reviewer),
             metrics,
             certificate,
+            standings: Arc::clone(&config.standings),
             draining: AtomicBool::new(false),
             bodies: Bodies::new(&config),
             compiler: Arc::new(Semaphore::new(1)),

@@ -13,6 +13,7 @@ use super::{Opened, ReviewError, Reviewed, Webhook, open};
 use crate::inject::decide::DOMAIN;
 use crate::inject::pod::Text;
 use crate::inject::{Code, Problem, problem};
+use crate::profile::compile::CLUSTER;
 use crate::profile::{Profile, catalogue, document};
 
 /// What of an object matters before it is compiled.
@@ -52,7 +53,7 @@ pub fn review_profile(body: &[u8]) -> Result<Reviewed, ReviewError> {
         response.allowed();
     } else {
         let tree: Json = serde_json::from_str(object).unwrap_or_default();
-        match Profile::from_object("cluster", "", &tree) {
+        match Profile::from_object(CLUSTER, "", &tree) {
             Ok(profile) => {
                 summary.reason = "Compiles";
                 response.allowed();

@@ -12,6 +12,7 @@ use crate::admission::Snapshot;
 use crate::cluster;
 use crate::inject::SidecarMode;
 use crate::manifest::{ManifestError, Source};
+use crate::profile::compile::BUILT_IN;
 use crate::profile::{Catalogue, Defaults, Profile};
 
 /// Where profiles come from.
@@ -133,7 +134,7 @@ impl CatalogueOptions {
             for profile in good.into_iter().map(Arc::new) {
                 let before = profiles
                     .iter()
-                    .find(|known| known.name == profile.name && known.source != "built-in");
+                    .find(|known| known.name == profile.name && known.source != BUILT_IN);
                 if let Some(before) = before {
                     refused.push(format!(
                         "{}: the profile {:?} stands in {} already",

@@ -1,6 +1,5 @@
 //! `outrigger serve`: the webhook.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +12,6 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
 
 use super::options::{CatalogueOptions, Loaded, NativeSidecars};
 use crate::admission::{self, Snapshot};
@@ -25,9 +23,11 @@ use crate::cluster::certificates::{self, Happened, Settings};
 use crate::cluster::events::correlator::Limits;
 use crate::cluster::events::notice::{Notice, Regarding};
 use crate::cluster::events::{Outcome, Recorder};
+use crate::cluster::standing::{self, Standings, Topic};
 use crate::profile::{Catalogue, Defaults};
 use crate::server::metrics::Metrics;
 use crate::server::{CertificateSource, Server, ServerConfig};
+use crate::telemetry;
 use crate::wait::parse_duration;
 
 /// What reviews see: replaced as a whole when something of it changes.
@@ -68,8 +68,13 @@ fn regarding(settings: &Settings) -> Regarding {
     }
 }
 
-/// How long to wait for the first lists of the cluster before serving without them.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What there is without a cluster, and where what comes of it is counted.
+struct Ours {
+    catalogue: Catalogue,
+    /// Those for profiles of the cluster.
+    defaults: Defaults,
+    metrics: Arc<Metrics>,
+}
 
 /// Run the webhook
 #[derive(Debug, Args)]
@@ -168,7 +173,17 @@ impl ServeCommand {
     /// # Errors
     /// A profile, certificate or address that cannot be used; each names its flag.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        self.start_logging();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("the runtime cannot be started")?;
+        let telemetry = telemetry::start(self.log_format == LogFormat::Json, runtime.handle())?;
+        let ended = self.serve(&runtime);
+        telemetry.end();
+        ended
+    }
+
+    fn serve(&self, runtime: &tokio::runtime::Runtime) -> anyhow::Result<ExitCode> {
         let loaded = self.catalogue.read()?;
         let (offer, offers) = watch::channel(Offer::default());
         let certificate = self.certificate(offers)?;
@@ -176,21 +191,18 @@ impl ServeCommand {
         config.max_connections = self.max_connections as usize;
         config.max_in_flight = self.max_in_flight as usize;
         config.drain = Duration::from_secs(self.drain_seconds);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("the runtime cannot be started")?;
         runtime.block_on(async {
             let mut terminate =
                 signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
             let mut interrupt =
                 signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
             let metrics = Arc::clone(&config.metrics);
+            let standings = Arc::clone(&config.standings);
             let Following {
                 live,
                 recorder,
                 tasks: _tasks,
-            } = self.snapshot(loaded, offer, metrics).await?;
+            } = self.snapshot(loaded, offer, metrics, &standings).await?;
             let profiles = live.load().catalogue.iter().count();
             let server = Server::bind(config, move |webhook, body: &[u8]| {
                 let reviewed = admission::answer(webhook, body, &live.load())?;
@@ -233,11 +245,13 @@ impl ServeCommand {
         loaded: Loaded,
         offer: watch::Sender<Offer>,
         metrics: Arc<Metrics>,
+        standings: &Arc<Standings>,
     ) -> anyhow::Result<Following> {
         let managed = self.managed()?;
         let mut tasks = JoinSet::new();
         let sidecars = self.native_sidecars.into();
         let live = |catalogue| {
+            metrics.catalogue_changed(&catalogue);
             Arc::new(ArcSwap::from_pointee(Snapshot {
                 catalogue,
                 sidecars,
@@ -287,8 +301,12 @@ impl ServeCommand {
                 tell,
             ));
         }
-        self.follow(client.clone(), catalogue, defaults, &live, &mut tasks)
-            .await;
+        let ours = Ours {
+            catalogue,
+            defaults,
+            metrics: Arc::clone(&metrics),
+        };
+        self.follow(&client, ours, &live, standings, &mut tasks);
         if !self.audit_interval.is_zero() {
             let settings = audit::Settings {
                 interval: self.audit_interval,
@@ -332,69 +350,71 @@ impl ServeCommand {
         Some(recorder)
     }
 
-    /// Keeps what is known of the cluster up to date, and waits for the first of it, though not for long: most
-    /// pods need none of it.
-    async fn follow(
+    /// Keeps what is known of the cluster up to date. Reviews are answered from the start, with what is known by
+    /// then; the server is not ready until all of it is, or has been waited for long enough.
+    fn follow(
         &self,
-        client: kube::Client,
-        catalogue: Catalogue,
-        defaults: Defaults,
+        client: &kube::Client,
+        ours: Ours,
         live: &Live,
+        standings: &Arc<Standings>,
         following: &mut JoinSet<()>,
     ) {
-        let mut first = Vec::new();
-        let mut known = || {
-            let (tell, told) = watch::channel(false);
-            first.push(told);
-            move || {
-                tell.send_replace(true);
-            }
-        };
-
-        let (snapshot, tell) = (Arc::clone(live), known());
+        let Ours {
+            catalogue,
+            defaults,
+            metrics,
+        } = ours;
+        let snapshot = Arc::clone(live);
         following.spawn(cluster::namespaces::watch(
             client.clone(),
+            standings.follow(Topic::Namespaces),
             move |namespaces| {
                 snapshot.rcu(|old| Snapshot {
                     namespaces: namespaces.clone(),
                     ..Snapshot::clone(old)
                 });
-                tell();
             },
         ));
-        let (snapshot, tell) = (Arc::clone(live), known());
+        let snapshot = Arc::clone(live);
         following.spawn(cluster::profiles::watch(
             client.clone(),
+            standings.follow(Topic::Profiles),
             defaults,
-            move |entries| {
-                let catalogue = catalogue.overlaid(entries);
+            move |shelved| {
+                metrics.profiles_refused(shelved.refused);
+                let catalogue = catalogue.overlaid(shelved.entries);
+                if snapshot.load().catalogue.is_same(&catalogue) {
+                    return;
+                }
                 snapshot.rcu(|old| Snapshot {
                     catalogue: catalogue.clone(),
                     ..Snapshot::clone(old)
                 });
-                tell();
+                metrics.catalogue_changed(&catalogue);
             },
         ));
         if self.native_sidecars == NativeSidecars::Auto {
-            let (snapshot, tell) = (Arc::clone(live), known());
-            following.spawn(cluster::version::follow(client, move |sidecars| {
-                snapshot.rcu(|old| Snapshot {
-                    sidecars,
-                    ..Snapshot::clone(old)
-                });
-                tell();
-            }));
+            let snapshot = Arc::clone(live);
+            following.spawn(cluster::version::follow(
+                client.clone(),
+                standings.follow(Topic::Versions),
+                move |sidecars| {
+                    snapshot.rcu(|old| Snapshot {
+                        sidecars,
+                        ..Snapshot::clone(old)
+                    });
+                },
+            ));
         }
-
-        let all = async {
-            for told in &mut first {
-                // An end of the watch is no reason to wait either.
-                let _ = told.wait_for(|known| *known).await;
+        let standings = Arc::clone(standings);
+        following.spawn(async move {
+            tokio::time::sleep(standing::PATIENCE).await;
+            let unknown: Vec<_> = standings.unknown().map(Topic::as_str).collect();
+            if !unknown.is_empty() {
+                tracing::warn!(target: "cluster", unknown = unknown.join(", "), "ready before all of the cluster is known");
             }
-        };
-        if tokio::time::timeout(PATIENCE, all).await.is_err() {
-            tracing::warn!(target: "cluster", "serving before all of the cluster is known");
-        }
+        });
     }
 
     /// How the certificate is managed, if it is.
@@ -452,20 +472,6 @@ impl ServeCommand {
                 )?))
             }
         }
-    }
-
-    fn start_logging(&self) {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        let terminal = std::io::stderr().is_terminal();
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(terminal);
-        // A subscriber that is set already, as in a test, stays.
-        let _ = match self.log_format {
-            LogFormat::Text => builder.try_init(),
-            LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        };
     }
 }
 

@@ -38,6 +38,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::registration::Kind;
 use crate::certificate::Offer;
@@ -427,7 +428,8 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
             if let Some(at) = self.writes.waits() {
                 return Some(at);
             }
-            match self.take(step).await {
+            let span = tracing::debug_span!(target: "certificates", "certificate_step", step = step.name());
+            match self.take(step).instrument(span).await {
                 Ok(()) => {
                     self.writes.succeeded();
                     (self.tell)(Happened::Secret(step.name()));

@@ -11,27 +11,36 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
+use tracing::Span;
 
 use super::audit::pages;
+use super::standing::{self, Following, Topic, WATCH_SECONDS};
 use crate::inject::{Namespace, Namespaces};
 
 /// Watches all namespaces and hands over each new state, beginning with the first that is complete. Ends only
 /// when it is dropped: a watch that is lost is taken up again, with growing pauses.
-pub async fn watch(client: Client, publish: impl Fn(Namespaces)) {
+pub async fn watch(client: Client, following: Following, publish: impl Fn(Namespaces)) {
     // Of the metadata alone: nothing else is read, so nothing else is sent.
-    let api: Api<PartialObjectMeta<v1::Namespace>> = Api::all(client);
-    let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+    let api: Api<PartialObjectMeta<v1::Namespace>> = Api::all(following.listening(&client));
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let events = watcher::watcher(api, config).default_backoff();
     let mut events = pin!(events);
     let mut known = Namespaces::new();
     let mut listed = Namespaces::new();
+    let mut listing = Span::none();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                listed.clear();
+                listing = standing::listing(Topic::Namespaces);
+            }
             Ok(Event::InitApply(namespace)) => insert(&mut listed, namespace),
             Ok(Event::InitDone) => {
+                listing = Span::none();
                 known = std::mem::take(&mut listed);
                 tracing::info!(target: "cluster", namespaces = known.len(), "namespaces are known");
                 publish(known.clone());
+                following.known();
             }
             Ok(Event::Apply(namespace)) => {
                 insert(&mut known, namespace);
@@ -42,6 +51,7 @@ pub async fn watch(client: Client, publish: impl Fn(Namespaces)) {
                 publish(known.clone());
             }
             Err(error) => {
+                standing::interrupted(&mut listing, Topic::Namespaces, &error);
                 tracing::warn!(target: "cluster", %error, "the watch of namespaces is interrupted");
             }
         }

@@ -19,10 +19,13 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value as Json, json};
+use tracing::Span;
 
 use super::crd;
+use super::standing::{self, Following, Topic, WATCH_SECONDS};
 use crate::manifest;
 use crate::profile::catalogue::Entry;
+use crate::profile::compile::CLUSTER;
 use crate::profile::document::KIND;
 use crate::profile::{Defaults, Profile};
 
@@ -39,31 +42,56 @@ pub fn resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&kind, crd::PLURAL)
 }
 
+/// What the cluster adds to the catalogue.
+#[derive(Debug, Clone)]
+pub struct Shelved {
+    /// The profiles that serve.
+    pub entries: Vec<Entry>,
+    /// How many objects have a version that is refused; another version of them may serve.
+    pub refused: usize,
+}
+
 /// Watches all profiles and hands over those that serve, beginning with the first complete list. `defaults` are the
 /// administrator's. Ends only when it is dropped: a watch that is lost is taken up again.
-pub async fn watch(client: Client, defaults: Defaults, publish: impl Fn(Vec<Entry>)) {
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource());
-    let events = watcher::watcher(api.clone(), watcher::Config::default()).default_backoff();
+pub async fn watch(
+    client: Client,
+    following: Following,
+    defaults: Defaults,
+    publish: impl Fn(Shelved),
+) {
+    let all = |client| -> Api<DynamicObject> { Api::all_with(client, &resource()) };
+    // What is heard of statuses says nothing about the watch, so they have the other client.
+    let (heard, api) = (all(following.listening(&client)), all(client.clone()));
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let events = watcher::watcher(heard, config).default_backoff();
     let mut events = pin!(events);
     let mut shelf = Shelf::new(defaults);
     let mut listed = BTreeSet::new();
+    let mut listing = Span::none();
     let mut lost = false;
+    let mut complete = false;
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                listed.clear();
+                listing = standing::listing(Topic::Profiles);
+            }
             Ok(Event::InitApply(object)) => {
                 listed.insert(object.name_any());
                 take(&mut shelf, &object, &api, true);
             }
             Ok(Event::InitDone) => {
+                listing = Span::none();
                 shelf.keep(&listed);
                 lost = false;
+                complete = true;
                 tracing::info!(target: "cluster", profiles = shelf.serving.len(), "profiles of the cluster are known");
-                publish(shelf.entries());
+                publish(shelf.shelved());
+                following.known();
             }
             Ok(Event::Apply(object)) => {
                 if take(&mut shelf, &object, &api, false) {
-                    publish(shelf.entries());
+                    publish(shelf.shelved());
                 }
             }
             Ok(Event::Delete(object)) => {
@@ -74,21 +102,31 @@ pub async fn watch(client: Client, defaults: Defaults, publish: impl Fn(Vec<Entr
                         "the definition of profiles is being deleted, and this profile with it; its last version serves on"
                     );
                 } else {
-                    shelf.serving.remove(&object.name_any());
+                    shelf.forget(&object.name_any());
                     tracing::info!(target: "cluster", profile = object.name_any(), "a profile was deleted");
-                    publish(shelf.entries());
+                    publish(shelf.shelved());
                 }
             }
-            // Said once: without the CRD this is how it stays.
-            Err(error) if !lost => {
-                lost = true;
-                tracing::warn!(target: "cluster", %error, "the watch of profiles is interrupted; the last known ones serve");
-                // So that nobody waits for a first list that may never come.
-                publish(shelf.entries());
+            Err(error) => {
+                standing::interrupted(&mut listing, Topic::Profiles, &error);
+                // Said once: without the CRD this is how it stays.
+                if !lost {
+                    lost = true;
+                    tracing::warn!(target: "cluster", %error, "the watch of profiles is interrupted; the last known ones serve");
+                }
+                if !complete && is_absent(&error) {
+                    // There is nothing to know and to wait for. Once there was, it is missed.
+                    following.heard();
+                    following.known();
+                }
             }
-            Err(_) => {}
         }
     }
+}
+
+/// Whether the API server has no such resource.
+fn is_absent(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// Whether the definition of profiles is gone or about to go. When that cannot be found out, it is not.
@@ -134,10 +172,12 @@ pub async fn list(client: &Client, defaults: Defaults) -> Result<Vec<Stored>, ku
         .collect())
 }
 
-/// Judges a version of an object and says so in its status. Whether what serves has changed.
+/// Judges a version of an object and says so in its status. Whether what is shelved has changed.
 fn take(shelf: &mut Shelf, object: &DynamicObject, api: &Api<DynamicObject>, first: bool) -> bool {
     let name = object.name_any();
-    let judged = shelf.judge(object);
+    let refused = shelf.refused.len();
+    let judged = tracing::debug_span!(target: "cluster", "compile_profile", profile = name)
+        .in_scope(|| shelf.judge(object));
     match &judged.refused {
         None if judged.changed => {
             tracing::info!(target: "cluster", profile = name, revision = judged.revision, "a profile serves");
@@ -150,7 +190,7 @@ fn take(shelf: &mut Shelf, object: &DynamicObject, api: &Api<DynamicObject>, fir
     if let Some(status) = judged.status(object, first, Timestamp::now()) {
         tokio::spawn(write_status(api.clone(), name, status));
     }
-    judged.changed
+    judged.changed || shelf.refused.len() != refused
 }
 
 /// Writes the status, and tries again when the API server is away or the right is missing. Another replica writes
@@ -184,6 +224,8 @@ async fn write_status(api: Api<DynamicObject>, name: String, status: Json) {
 struct Shelf {
     defaults: Defaults,
     serving: BTreeMap<String, Entry>,
+    /// Objects whose latest version is refused.
+    refused: BTreeSet<String>,
 }
 
 /// What became of a version of an object.
@@ -203,7 +245,14 @@ impl Shelf {
     fn new(defaults: Defaults) -> Self {
         Self {
             defaults,
-            serving: BTreeMap::new(),
+            ..Self::default()
+        }
+    }
+
+    fn shelved(&self) -> Shelved {
+        Shelved {
+            entries: self.entries(),
+            refused: self.refused.len(),
         }
     }
 
@@ -214,6 +263,13 @@ impl Shelf {
     /// Forgets those that are not listed any more.
     fn keep(&mut self, listed: &BTreeSet<String>) {
         self.serving.retain(|name, _| listed.contains(name));
+        self.refused.retain(|name| listed.contains(name));
+    }
+
+    /// Forgets one that is gone.
+    fn forget(&mut self, name: &str) {
+        self.serving.remove(name);
+        self.refused.remove(name);
     }
 
     fn judge(&mut self, object: &DynamicObject) -> Judged {
@@ -228,6 +284,10 @@ impl Shelf {
                 None
             }
             Err(problems) => Some(problems),
+        };
+        match refused {
+            None => self.refused.remove(&name),
+            Some(_) => self.refused.insert(name.clone()),
         };
         let now = self.serving.get(&name).map(|entry| &entry.profile);
         let revision = now.map(|profile| profile.revision.clone());
@@ -260,7 +320,7 @@ impl Shelf {
     fn compile(&self, object: &DynamicObject) -> Result<Entry, String> {
         let tree = as_written(object);
         let text = manifest::to_yaml(&tree).map_err(|error| error.to_string())?;
-        let profile = Profile::from_object("cluster", &text, &tree).map_err(|error| {
+        let profile = Profile::from_object(CLUSTER, &text, &tree).map_err(|error| {
             let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
             problems.join("\n")
         })?;

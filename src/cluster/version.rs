@@ -7,12 +7,13 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
+use super::standing::Following;
 use crate::inject::SidecarMode;
 
 /// The first minor version of Kubernetes 1 that has native sidecars by default.
 const NATIVE: u32 = 29;
 /// How often the nodes are looked at. Nodes are seldom older than those before them.
-const PERIOD: Duration = Duration::from_secs(600);
+pub(super) const PERIOD: Duration = Duration::from_secs(600);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(15);
 /// Nodes asked for at a time.
@@ -20,7 +21,8 @@ const PAGE: u32 = 500;
 
 /// Looks again and again, and hands over each mode that is found, the first as soon as it is known. Ends only when
 /// it is dropped. While nothing can be found out, what was handed over last stays.
-pub async fn follow(client: Client, publish: impl Fn(SidecarMode)) {
+pub async fn follow(client: Client, following: Following, publish: impl Fn(SidecarMode)) {
+    let client = following.listening(&client);
     let mut before = None;
     loop {
         let pause = match sidecar_mode(&client).await {
@@ -30,6 +32,7 @@ pub async fn follow(client: Client, publish: impl Fn(SidecarMode)) {
                     tracing::info!(target: "cluster", sidecars = mode.as_str(), reason, "the sidecar mode is known");
                 }
                 publish(mode);
+                following.known();
                 PERIOD
             }
             Err(error) => {

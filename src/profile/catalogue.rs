@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::compile::Profile;
+use super::compile::{self, Profile};
 use super::document::{ProfileError, ProfileProblem};
 use super::parameter::{self, Value};
 use crate::yaml;
@@ -163,7 +163,7 @@ impl Catalogue {
     pub fn built_in() -> Result<Vec<Arc<Profile>>, ProfileError> {
         BUILT_IN
             .iter()
-            .map(|text| Profile::parse("built-in", text).map(Arc::new))
+            .map(|text| Profile::parse(compile::BUILT_IN, text).map(Arc::new))
             .collect()
     }
 
@@ -206,6 +206,15 @@ impl Catalogue {
         Self {
             entries: Arc::new(all),
         }
+    }
+
+    /// Whether both have the same profiles of the same sources.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let one = |(a, b): (&Entry, &Entry)| {
+            let (a, b) = (&a.profile, &b.profile);
+            (&a.name, &a.revision, &a.source) == (&b.name, &b.revision, &b.source)
+        };
+        self.entries.len() == other.entries.len() && self.iter().zip(other.iter()).all(one)
     }
 
     /// The profile of that name.

@@ -19,6 +19,11 @@ use check::{check_body, check_privileges};
 use super::file::FileTemplate;
 use super::template::{Compiler, Place, Template};
 
+/// The source of a profile that is compiled into the binary.
+pub const BUILT_IN: &str = "built-in";
+/// The source of a profile that is an object of the cluster.
+pub const CLUSTER: &str = "cluster";
+
 /// A profile that is known to be good.
 #[derive(Debug)]
 pub struct Profile {
@@ -31,7 +36,7 @@ pub struct Profile {
     /// The first 12 hexadecimal digits of the SHA-256 of its name and spec: a profile that says the same
     /// has the same revision, wherever it comes from.
     pub revision: String,
-    /// Where it was read from: `built-in`, a file, the cluster.
+    /// Where it was read from: [`BUILT_IN`], a file, [`CLUSTER`].
     pub source: String,
     /// The text it was read from.
     pub text: String,

@@ -1,20 +1,29 @@
 //! Metrics, in OpenMetrics text. Every label has a closed set of values: nothing that a pod's author wrote
-//! becomes a label.
+//! becomes a label. Names of profiles do, which the administrator wrote, and so many of them at most. What there is
+//! stands in `docs/metrics.md`.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::by_profile::ByProfile;
 use crate::admission::{Summary, Webhook};
 use crate::cluster::audit::{Counts, State};
+use crate::cluster::standing::Standings;
+use crate::profile::Catalogue;
+use crate::profile::compile::{BUILT_IN, CLUSTER};
 
 type Labels1 = [(&'static str, &'static str); 1];
 type Labels3 = [(&'static str, &'static str); 3];
@@ -59,6 +68,8 @@ const RENEWALS: &[&str] = &[
     "succeeded",
     "succession_begun",
 ];
+/// Where a profile comes from.
+const ORIGINS: &[&str] = &["built_in", "cluster", "file"];
 /// What becomes of writing a caBundle.
 const BUNDLES: &[&str] = &["failed", "written"];
 /// What becomes of a Kubernetes event.
@@ -82,10 +93,21 @@ pub struct Metrics {
     audit_pods: Family<Labels1, Gauge>,
     audit_runs: Family<Labels1, Counter>,
     audit_end: Gauge<i64, AtomicI64>,
+    generation: Gauge,
+    profiles: Family<Labels1, Gauge>,
+    refused: Gauge,
+    by_profile: Arc<ByProfile>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+impl Metrics {
+    /// Metrics of a server, with how long these have been stale.
+    pub fn new(standings: Arc<Standings>) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("outrigger"),
             reviews: Family::default(),
@@ -102,6 +124,10 @@ impl Default for Metrics {
             audit_pods: Family::default(),
             audit_runs: Family::default(),
             audit_end: Gauge::default(),
+            generation: Gauge::default(),
+            profiles: Family::default(),
+            refused: Gauge::default(),
+            by_profile: Arc::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -182,6 +208,23 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.audit_end.clone(),
         );
+        registry.register(
+            "catalogue_generation",
+            "Changes of the catalogue that took effect since the start; the first is what it started with",
+            metrics.generation.clone(),
+        );
+        registry.register(
+            "catalogue_profiles",
+            "Profiles that serve, by origin",
+            metrics.profiles.clone(),
+        );
+        registry.register(
+            "catalogue_refused_profiles",
+            "SidecarProfile objects of the cluster whose latest version is refused",
+            metrics.refused.clone(),
+        );
+        registry.register_collector(Box::new(Arc::clone(&metrics.by_profile)));
+        registry.register_collector(Box::new(standings));
         for state in State::ALL {
             let _ = metrics
                 .audit_pods
@@ -201,14 +244,33 @@ impl Default for Metrics {
                 let _ = family.get_or_create(&[(label, *value)]);
             }
         }
+        for origin in ORIGINS {
+            let _ = metrics.profiles.get_or_create(&[("origin", *origin)]);
+        }
         for webhook in Webhook::ALL {
             let _ = metrics.duration_of(webhook);
         }
         metrics
     }
-}
 
-impl Metrics {
+    /// Another catalogue takes effect.
+    pub fn catalogue_changed(&self, catalogue: &Catalogue) {
+        self.generation.inc();
+        for origin in ORIGINS {
+            let profiles = catalogue.iter().map(|entry| &*entry.profile.source);
+            let count = profiles.filter(|source| origin_of(source) == *origin);
+            self.profiles
+                .get_or_create(&[("origin", *origin)])
+                .set(i64::try_from(count.count()).unwrap_or(i64::MAX));
+        }
+        self.by_profile.rename(catalogue.names());
+    }
+
+    /// So many objects of the cluster are refused now.
+    pub fn profiles_refused(&self, count: usize) {
+        self.refused.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// A review was answered.
     pub fn reviewed(&self, summary: &Summary, duration: Duration) {
         self.reviews
@@ -220,6 +282,11 @@ impl Metrics {
             .inc();
         self.duration_of(summary.webhook)
             .observe(duration.as_secs_f64());
+        if summary.webhook == Webhook::Mutate {
+            for profile in summary.profiles() {
+                self.by_profile.count(profile, summary.outcome);
+            }
+        }
     }
 
     fn duration_of(&self, webhook: Webhook) -> impl Deref<Target = Histogram> {
@@ -313,5 +380,29 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+fn origin_of(source: &str) -> &'static str {
+    match source {
+        BUILT_IN => "built_in",
+        CLUSTER => "cluster",
+        _ => "file",
+    }
+}
+
+impl Collector for Standings {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut family = encoder.encode_descriptor(
+            "watch_staleness",
+            "How long the API server has been silent about something beyond what is usual; 0 is fresh.",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        for (topic, stale) in self.staleness() {
+            let seconds = ConstGauge::new(stale.as_secs_f64());
+            seconds.encode(family.encode_family(&[("watch", topic.as_str())])?)?;
+        }
+        Ok(())
     }
 }

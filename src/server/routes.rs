@@ -20,11 +20,15 @@ use axum::routing::{get, post};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::body::{Bodies, BodyError};
 use super::metrics::Metrics;
 use super::tls::Current;
 use crate::admission::{ReviewError, Reviewed, Webhook};
+use crate::cluster::standing::Standings;
+use crate::telemetry;
 
 /// Answers reviews. Called directly in the task of the connection, so it must not wait for anything; only
 /// profiles are reviewed elsewhere, because they take their time.
@@ -50,6 +54,7 @@ pub(super) struct Shared {
     pub(super) reviewer: Box<dyn Reviewer>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) certificate: Arc<Current>,
+    pub(super) standings: Arc<Standings>,
     pub(super) draining: AtomicBool,
     pub(super) bodies: Bodies,
     /// Room for one profile at a time.
@@ -118,15 +123,30 @@ async fn only_post(State(shared): State<Arc<Shared>>) -> Response {
         .into_response()
 }
 
-/// Ready while a certificate is served that clients accept, and no end is in sight.
+/// Ready while a certificate is served that clients accept, what answers depend on is known or was waited for long
+/// enough, and no end is in sight. What is known and old is no reason to be unready, and is told.
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     if shared.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else if let Some(trouble) = shared.certificate.trouble() {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")).into_response()
-    } else {
-        "ok\n".into_response()
+        return unready("draining\n".to_owned());
     }
+    if let Some(trouble) = shared.certificate.trouble() {
+        return unready(format!("{trouble}\n"));
+    }
+    let unknown = shared.standings.unknown();
+    let unknown: String = unknown
+        .map(|what| format!("{what}: not known yet\n"))
+        .collect();
+    if !unknown.is_empty() && shared.standings.is_patient() {
+        return unready(unknown);
+    }
+    let stale = shared.standings.staleness();
+    let stale = stale.filter(|(_, stale)| stale.as_secs() > 0);
+    let stale = stale.map(|(what, stale)| {
+        let seconds = stale.as_secs();
+        format!("{what}: stale for {seconds} s; what was last known serves\n")
+    });
+    format!("ok\n{unknown}{}", stale.collect::<String>()).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
@@ -153,7 +173,13 @@ async fn close_while_draining(
 
 async fn take(webhook: Webhook, State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, mut body) = request.into_parts();
-    let refusal = match answer(webhook, &shared, &head, &mut body).await {
+    let span = tracing::debug_span!(
+        target: "admission", "review", otel.kind = "server", webhook = webhook.as_str(),
+        uid = Empty, namespace = Empty, name = Empty, outcome = Empty, reason = Empty, dry_run = Empty,
+    );
+    telemetry::continue_trace(&span, &head.headers);
+    let answering = answer(webhook, &shared, &head, &mut body).instrument(span.clone());
+    let refusal = match answering.await {
         Ok(response) => return response,
         Err(refusal) => refusal,
     };
@@ -164,7 +190,7 @@ async fn take(webhook: Webhook, State(shared): State<Arc<Shared>>, request: Requ
     {
         shared.bodies.discard(&mut body).await;
     }
-    refusal.response(&shared.metrics)
+    refusal.response(&shared.metrics, &span)
 }
 
 async fn answer(
@@ -209,8 +235,10 @@ async fn compile(shared: &Arc<Shared>, body: Bytes) -> Result<Reviewed, Refusal>
     let room = room.map_err(|_| BodyError::Overloaded)?;
     let shared = Arc::clone(shared);
     // The room is held until the work is done, also if nobody waits for it any more.
+    let span = tracing::debug_span!(target: "admission", "compile_profile");
     let work = move || {
         let _room = room;
+        let _entered = span.entered();
         review(&shared, Webhook::Profile, &body)
     };
     tokio::task::spawn_blocking(work)
@@ -218,13 +246,20 @@ async fn compile(shared: &Arc<Shared>, body: Bytes) -> Result<Reviewed, Refusal>
         .unwrap_or(Err(Refusal::Panicked))
 }
 
-/// One line a decision.
+/// One line a decision, and the same in the span of the request.
 fn log(reviewed: &Reviewed, duration: Duration) {
     let summary = &reviewed.summary;
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let uid = line(&summary.uid, NAME);
     let namespace = line(&summary.namespace, NAME);
     let name = line(&summary.name, NAME);
+    Span::current()
+        .record("uid", &*uid)
+        .record("namespace", &*namespace)
+        .record("name", &*name)
+        .record("outcome", summary.outcome)
+        .record("reason", summary.reason)
+        .record("dry_run", summary.dry_run);
     match &summary.message {
         None => tracing::info!(
             target: "admission",
@@ -308,7 +343,7 @@ impl Refusal {
         )
     }
 
-    fn response(self, metrics: &Metrics) -> Response {
+    fn response(self, metrics: &Metrics, span: &Span) -> Response {
         let close = [(CONNECTION, HeaderValue::from_static("close"))];
         let (reason, response) = match self {
             Self::MediaType(expected) => (
@@ -367,6 +402,7 @@ impl Refusal {
             ),
         };
         metrics.rejected(reason);
+        span.record("outcome", "rejected").record("reason", reason);
         response
     }
 }

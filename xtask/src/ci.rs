@@ -26,6 +26,21 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     step("deny", deny)?;
     step("hadolint", hadolint)?;
     step("test", || test::run(&[]))?;
+    // Features that are not the default's: their code and their own tests. The rest is the same with them.
+    step("otlp", || {
+        clippy_with(&["--features", "otlp"])?;
+        test::run(
+            &[
+                "--package",
+                "outrigger",
+                "--features",
+                "otlp",
+                "--test",
+                "otlp",
+            ]
+            .map(str::to_owned),
+        )
+    })?;
     println!("ci: all passed");
     Ok(())
 }
@@ -50,9 +65,14 @@ fn format() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
+    clippy_with(&[])
+}
+
+fn clippy_with(features: &[&str]) -> Result<()> {
     run::run(
         run::cargo()
             .args(["clippy", "--locked", "--workspace", "--all-targets"])
+            .args(features)
             .args(["--", "-D", "warnings"]),
         "install Rust",
     )

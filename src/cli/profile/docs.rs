@@ -15,6 +15,7 @@ use serde_json::{Value as Json, json};
 use super::example::{Answer, Example, PORT};
 use crate::inject::problem;
 use crate::manifest;
+use crate::profile::compile::BUILT_IN;
 use crate::profile::document::LabelSelector;
 use crate::profile::parameter::{Value, kebab_case};
 use crate::profile::template::replace_expressions;
@@ -88,7 +89,7 @@ fn index(profiles: &[Arc<Profile>]) -> String {
 }
 
 fn is_built_in(profile: &Profile) -> bool {
-    profile.source == "built-in"
+    profile.source == BUILT_IN
 }
 
 /// The page of a profile.
