@@ -70,7 +70,7 @@ fn main() -> ExitCode {
             drill_07_whoever_takes_a_step_dies:
                 "it converges, and no leaf is ever served that a published bundle does not verify",
             drill_08_the_certificate_has_ended:
-                "unready and told by a metric while it has ended, and renewed by itself",
+                "unready and told by a metric and an event while it has ended, and renewed by itself",
             drill_09_the_bundle_is_wrong:
                 "it is put right within 10 s, creations fail only until then, and Helm applied again changes nothing",
             drill_10_clocks_are_two_hours_wrong:
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
             drill_11_the_api_server_restarts:
                 "the last catalogue serves from the first answer on, and the watch resumes",
             drill_12_the_watch_is_cut:
-                "no creation fails, what was applied meanwhile serves afterwards, and a relist takes less than 1.5 times the memory",
+                "no creation fails, it is told how stale what serves is, what was applied meanwhile serves afterwards, and a relist takes less than 1.5 times the memory",
             drill_13_the_definition_of_profiles_is_deleted:
                 "the last good catalogue is kept, and it is said loudly",
             drill_14_an_invalid_profile_gets_in:

@@ -28,7 +28,7 @@ pub(crate) async fn drill_11_the_api_server_restarts(site: &mut Site) -> Result 
     apply(site, "before")?;
     wait_serves(site, "before", LIMIT).await?;
     let pause = Duration::from_secs(if long() { 60 } else { 2 });
-    tokio::task::block_in_place(|| site.cluster.plane.restart_api_server(pause))?;
+    site.restart_api_server(pause)?;
     // Nothing was forgotten, from the first answer on.
     wait_serves(site, "before", LIMIT).await?;
     let resumed = Instant::now();
@@ -69,14 +69,19 @@ pub(crate) async fn drill_12_the_watch_is_cut(site: &mut Site) -> Result {
             .context("the last good catalogue does not serve")?;
         let told = asks_for(site, &during).await;
         ensure!(told.is_err(), "it was not {what}");
-        // Here the metric of how old the catalogue is is to be looked at.
+        let stale = site.replicas[0].metric(STALE).await?;
+        // What is silent for less than a watch's usual pause is not stale.
+        ensure!(stale > 300.0 || !long(), "stale for {stale} s only");
+        site.replicas[0].wait_ready(LIMIT).await?;
         site.api.set_traffic(Traffic::Flows);
         let back = Instant::now();
         wait_serves(site, &during, RESUMED).await?;
         eprintln!(
-            "drill 12: {what} for {pause:?}; a profile applied meanwhile served {:?} after it",
+            "drill 12: {what} for {pause:?}, stale for {stale} s; a profile applied meanwhile served {:?} after it",
             back.elapsed()
         );
+        let stale = site.replicas[0].metric(STALE).await?;
+        ensure!(stale == 0.0, "stale for {stale} s afterwards");
         load.end()
             .await?
             .none_failed(&format!("drill 12, {what}"), 10)?;
@@ -85,11 +90,7 @@ pub(crate) async fn drill_12_the_watch_is_cut(site: &mut Site) -> Result {
     // A restarted API server remembers no history, so everything is listed again.
     let lists = site.replicas[0].daemon.log().matches(KNOWN).count();
     site.api.set_traffic(Traffic::Cut);
-    tokio::task::block_in_place(|| {
-        site.cluster
-            .plane
-            .restart_api_server(Duration::from_secs(1))
-    })?;
+    site.restart_api_server(Duration::from_secs(1))?;
     apply(site, "at-last")?;
     site.cluster
         .plane
@@ -117,6 +118,7 @@ pub(crate) async fn drill_12_the_watch_is_cut(site: &mut Site) -> Result {
     Ok(())
 }
 
+const STALE: &str = "outrigger_watch_staleness_seconds{watch=\"profiles\"}";
 /// What a replica says when it has a complete list.
 const KNOWN: &str = "namespaces are known";
 

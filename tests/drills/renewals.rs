@@ -187,11 +187,20 @@ pub(crate) async fn drill_08_the_certificate_has_ended(site: &mut Site) -> Resul
         replica.wait_ready(Duration::from_secs(90)).await?;
         let end = replica.metric(EXPIRY).await?;
         ensure!(end > now()?, "it ended at {end}");
-        // Here the event is to be looked for: that the certificate ended, and that it was renewed.
+        // Written late, because the API server was out of reach.
+        wait_until_async("the event", LIMIT, async || {
+            let reasons = site.events_about(replica).await?;
+            ensure!(
+                reasons.iter().any(|it| it == "CertificateExpired"),
+                "{reasons:?}"
+            );
+            Ok(())
+        })
+        .await?;
     }
     site.wait_injecting(LIMIT).await?;
     eprintln!(
-        "drill 8: ended while it ran: unready, told in {EXPIRY}, renewed {:?} after the API server was back",
+        "drill 8: ended while it ran: unready, told in {EXPIRY} and an event, renewed {:?} after the API server was back",
         start.elapsed()
     );
     Ok(())

@@ -82,7 +82,11 @@ pub(crate) async fn drill_02_both_replicas_are_gone(site: &mut Site) -> Result {
             }
             (_, asked) => {
                 ensure!(sidecars(&asked?) == 0);
-                // Here it is to be listed: the pod `asks-ignore`, and no other.
+                let missed = site.missed()?;
+                ensure!(
+                    missed == [format!("Pod/{asks}")],
+                    "listed as missed: {missed:?}"
+                );
             }
         }
         // And it comes back by itself.

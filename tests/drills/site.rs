@@ -14,7 +14,8 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -54,6 +55,7 @@ pub(crate) struct Site {
     pub(crate) namespace: String,
     /// Whether the drill broke what the next would share.
     pub(crate) broken: bool,
+    roleless: Vec<(Timestamp, Timestamp)>,
     folder: TempDir,
 }
 
@@ -74,8 +76,19 @@ impl Site {
             replicas: Vec::new(),
             published: Arc::default(),
             broken: false,
+            roleless: Vec::new(),
             folder: tempfile::tempdir()?,
         })
+    }
+
+    /// Restarts the API server with a pause. One that has just started refuses everybody everything until it has read
+    /// the roles that there are, which it does soon after it says that it is ready.
+    pub(crate) fn restart_api_server(&mut self, pause: Duration) -> Result {
+        let start = Timestamp::now();
+        tokio::task::block_in_place(|| self.cluster.plane.restart_api_server(pause))?;
+        let end = Timestamp::now() + Duration::from_secs(2);
+        self.roleless.push((start, end));
+        Ok(())
     }
 
     /// Starts so many replicas with these flags beside the chart's, and waits until pods are injected.
@@ -127,7 +140,9 @@ impl Site {
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .arg(format!("--namespace={NAMESPACE}"))
-            .args(flags);
+            .args(flags)
+            .env("POD_NAME", &name)
+            .env("POD_UID", pod.metadata.uid.unwrap_or_default());
         let log = self.folder.path().join(format!("{name}.log"));
         Ok(Replica {
             daemon: Daemon::start(&command, &log, Duration::from_secs(20))?,
@@ -230,6 +245,32 @@ impl Site {
         Ok(serde_json::to_value(stored)?)
     }
 
+    /// The workloads that lack what they asked for, as `outrigger list` names them.
+    pub(crate) fn missed(&self) -> Result<Vec<String>> {
+        let mut command = Command::new(OUTRIGGER);
+        command
+            .args(["list", "--missed", "--output=json", "--namespace"])
+            .arg(&self.namespace)
+            .arg("--kubeconfig")
+            .arg(self.cluster.plane.kubeconfig());
+        let listed = testkit::process::run(&command, b"", LIMIT)?.ok()?;
+        let listed: Vec<Value> = serde_json::from_str(&listed)?;
+        let workload = |it: &Value| it["workload"].as_str().unwrap_or_default().to_owned();
+        Ok(listed.iter().map(workload).collect())
+    }
+
+    /// The reasons of the events about a replica's pod.
+    pub(crate) async fn events_about(&self, replica: &Replica) -> Result<Vec<String>> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let about = format!(
+            "involvedObject.kind=Pod,involvedObject.name={}",
+            replica.pod
+        );
+        let events = events.list(&ListParams::default().fields(&about)).await?;
+        let reasons = events.items.into_iter().filter_map(|event| event.reason);
+        Ok(reasons.collect())
+    }
+
     /// The Secret of the managed certificate.
     pub(crate) fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), NAMESPACE)
@@ -268,6 +309,7 @@ impl Site {
             replicas,
             folder,
             broken,
+            roleless,
             ..
         } = self;
         for replica in &replicas {
@@ -279,7 +321,7 @@ impl Site {
             if path.extension().is_some_and(|extension| extension == "log") {
                 let log = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
                 for line in log.lines() {
-                    ensure!(!is_bad(line), "a replica said: {line}");
+                    ensure!(!is_bad(line, &roleless), "a replica said: {line}");
                 }
             }
         }
@@ -327,13 +369,20 @@ impl Replica {
     }
 }
 
-/// Whether a line of a log tells of a right that is missing, or of a panic.
-fn is_bad(line: &str) -> bool {
+/// Whether a line of a log tells of a right that is missing, or of a panic. `roleless` are the times in which the API
+/// server knew of no roles.
+fn is_bad(line: &str, roleless: &[(Timestamp, Timestamp)]) -> bool {
     let small = line.to_lowercase();
-    // An API server that has just started refuses everybody everything until it has read the roles that there are: it
-    // misses its own as well.
-    let has_no_roles_yet = small.contains("system:basic-user") && small.contains("not found");
-    small.contains("panicked") || (small.contains("forbidden") && !has_no_roles_yet)
+    let excused = || {
+        let fields: Value = serde_json::from_str(line).unwrap_or_default();
+        let time = fields["timestamp"].as_str().and_then(|it| it.parse().ok());
+        time.is_some_and(|time| {
+            roleless
+                .iter()
+                .any(|(from, to)| (from..=to).contains(&&time))
+        })
+    };
+    small.contains("panicked") || (small.contains("forbidden") && !excused())
 }
 
 /// See [`Site::bundles`].
