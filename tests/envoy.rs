@@ -290,7 +290,9 @@ async fn a_new_certificate_is_served_without_a_lost_request() -> Result {
     let (answered, failed) = (AtomicU64::new(0), AtomicU64::new(0));
     let load = async {
         let kept = served.client(None)?;
-        while !stop.load(Ordering::Relaxed) {
+        // However slow the machine is, there are enough requests for one to meet the swap.
+        let asked = || answered.load(Ordering::Relaxed) + failed.load(Ordering::Relaxed);
+        while !stop.load(Ordering::Relaxed) || asked() <= 20 {
             // On a kept connection, and on a new one.
             for client in [&kept, &served.client(None)?] {
                 match client.get(served.url("/")).send().await {
@@ -327,10 +329,7 @@ async fn a_new_certificate_is_served_without_a_lost_request() -> Result {
     loaded?;
     swapped?;
     let (answered, failed) = (answered.into_inner(), failed.into_inner());
-    ensure!(
-        failed == 0 && answered > 20,
-        "{failed} failed, {answered} answered"
-    );
+    ensure!(failed == 0, "{failed} failed, {answered} answered");
     Ok(())
 }
 
