@@ -9,6 +9,7 @@ mod api_server {
     pub(crate) mod webhook;
 }
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         what_a_controller_made_is_told_of_nobody,
         a_profile_that_does_not_compile_is_refused,
         with_the_webhook_down_only_pods_that_ask_are_refused,
-        the_chart_installs_upgrades_and_uninstalls,
+        the_chart_installs_upgrades_rolls_back_and_uninstalls,
         a_quota_that_wants_limits_accepts_the_result,
         profiles_of_the_cluster_take_effect_when_they_are_applied,
         pods_of_a_labelled_namespace_get_its_defaults,
@@ -682,9 +683,9 @@ async fn with_the_webhook_down_only_pods_that_ask_are_refused() -> Result {
     Ok(())
 }
 
-/// With the real chart as an admin would install it: a Secret, a Deployment that the API server takes, and
+/// With the real chart as an admin would install it: objects that the API server takes, an upgrade and back, and
 /// nothing left after the uninstall.
-async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
+async fn the_chart_installs_upgrades_rolls_back_and_uninstalls() -> Result {
     let plane = ControlPlane::shared()?;
     let namespace = plane
         .namespace(
@@ -764,6 +765,24 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
     };
     let first = generations()?;
     ensure!(first.lines().count() == 3, "{first}");
+    // What every object of the release asks for.
+    let wanted = || -> Result<BTreeMap<String, Value>> {
+        let kinds = "deployment,service,poddisruptionbudget,horizontalpodautoscaler,networkpolicy,configmap,\
+                     serviceaccount,mutatingwebhookconfiguration,validatingwebhookconfiguration,clusterrole";
+        let ours = ["-l", "app.kubernetes.io/instance=one", "-o", "json"];
+        let get = ["get", kinds, "--namespace", &namespace];
+        let listed = plane.kubectl(&[&get[..], &ours].concat())?.ok()?;
+        let listed: Value = serde_json::from_str(&listed)?;
+        let mut objects = BTreeMap::new();
+        for object in listed["items"].as_array().into_iter().flatten() {
+            let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+            let labels = &object["metadata"]["labels"];
+            let parts = ["spec", "webhooks", "rules", "data"].map(|part| &object[part]);
+            objects.insert(name, json!([labels, parts]));
+        }
+        Ok(objects)
+    };
+    let installed = wanted()?;
     run(arguments("upgrade", &only))?;
     let second = generations()?;
     ensure!(
@@ -812,6 +831,20 @@ async fn the_chart_installs_upgrades_and_uninstalls() -> Result {
     ];
     let taken = plane.kubectl_with(&dry_run, &test)?.ok()?;
     ensure!(taken.trim() == "pod/one-outrigger-test", "{taken}");
+    let upgraded = wanted()?;
+    ensure!(
+        upgraded.len() > installed.len()
+            && installed.iter().any(|it| upgraded.get(it.0) != Some(it.1)),
+        "the upgrade changed nothing: {upgraded:#?}"
+    );
+    // Back to what was installed first, and nothing of what came between stays.
+    let rollback = ["rollback", "one", "1", "--namespace", &namespace];
+    run(rollback.map(str::to_owned).to_vec())?;
+    let back = wanted()?;
+    ensure!(
+        back == installed,
+        "installed: {installed:#?}\nafter the rollback: {back:#?}"
+    );
     run(vec![
         "uninstall".into(),
         "one".into(),
