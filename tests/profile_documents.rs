@@ -261,6 +261,11 @@ fn expressions_are_checked_when_the_profile_is_loaded() {
     table(&[
         ("variables: {a: '1 +'}", "spec.variables.a", "is no CEL"),
         (
+            "variables: {a: \"instance.matches('[a')\"}",
+            "spec.variables.a",
+            "\"[a\" is no pattern",
+        ),
+        (
             "variables: {a: 'params.x'}",
             "spec.variables.a",
             "no parameter \"x\"",

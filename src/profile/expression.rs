@@ -5,6 +5,7 @@
 
 mod convert;
 mod names;
+mod pattern;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -33,14 +34,17 @@ pub struct Names {
     pub maps: Vec<String>,
 }
 
-/// What of the request an expression reads, so that only that is made.
+/// What an expression reads besides parameters, variables, `instance` and `sidecars`: what it gives is the same for
+/// all pods of which this is the same.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Reads {
-    /// `object`: the pod, which then has to be decoded whole.
+    /// Anything of `object`, the pod, but for its security context.
     pub object: bool,
+    /// `object.spec.securityContext`, or something in it.
+    pub security_context: bool,
     /// `namespaceObject`.
     pub namespace_object: bool,
-    /// `request` or `sidecars`.
+    /// `request`.
     pub request: bool,
 }
 
@@ -48,6 +52,7 @@ impl Reads {
     /// Reads of both.
     pub fn merge(&mut self, other: Self) {
         self.object |= other.object;
+        self.security_context |= other.security_context;
         self.namespace_object |= other.namespace_object;
         self.request |= other.request;
     }
@@ -190,6 +195,15 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationEr
                 ExecutionError::function_error(function, format!("{text:?} is no host:port"))
             })
     }
+    // CEL's own compiles the pattern each time. That feature of the interpreter is off, so that this one counts.
+    context.add_function(
+        "matches",
+        |This(text): This<Arc<String>>, pattern: Arc<String>| {
+            pattern::compiled(&pattern)
+                .map(|regex| regex.is_match(&text))
+                .map_err(|message| ExecutionError::function_error("matches", message))
+        },
+    )?;
     // `This` takes `host(s)` and `s.host()` alike.
     context.add_function("host", |This(text): This<Arc<String>>| {
         split("host", &text).map(|(host, _)| Cel::String(Arc::new(host)))

@@ -1,8 +1,8 @@
 //! Whether every name that an expression uses exists, and what it reads.
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 
-use super::{FUNCTIONS, Names, Reads};
+use super::{FUNCTIONS, Names, Reads, pattern};
 use crate::profile::parameter;
 
 /// The roots that expressions may name.
@@ -53,6 +53,10 @@ impl NameCheck<'_> {
         match &expression.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => self.root(name, None),
+            Expr::Select(_) if self.is_security_context(expression) => {
+                self.reads.security_context = true;
+                Ok(())
+            }
             Expr::Select(select) => match &select.operand.expr {
                 Expr::Ident(root) => self.root(root, Some(&select.field)),
                 _ => self.expression(&select.operand),
@@ -60,6 +64,12 @@ impl NameCheck<'_> {
             Expr::Call(call) => {
                 if let Some(target) = &call.target {
                     self.expression(target)?;
+                }
+                if call.func_name == "matches"
+                    && let Some(Expr::Literal(LiteralValue::String(text))) =
+                        call.args.last().map(|argument| &argument.expr)
+                {
+                    pattern::compiled(text.inner())?;
                 }
                 call.args
                     .iter()
@@ -93,6 +103,23 @@ impl NameCheck<'_> {
                 inside
             }
         }
+    }
+
+    /// Whether an expression is `object.spec.securityContext`, or a field of it.
+    fn is_security_context(&self, expression: &IdedExpr) -> bool {
+        const PATH: [&str; 3] = ["object", "spec", "securityContext"];
+        let mut fields = Vec::new();
+        let mut inner = expression;
+        while let Expr::Select(select) = &inner.expr {
+            fields.push(select.field.as_str());
+            inner = &select.operand;
+        }
+        let Expr::Ident(root) = &inner.expr else {
+            return false;
+        };
+        fields.push(root);
+        let is_bound = self.bound.contains(root);
+        !is_bound && fields.into_iter().rev().take(PATH.len()).eq(PATH)
     }
 
     fn entry(&mut self, entry: &EntryExpr) -> Result<(), String> {
@@ -167,7 +194,7 @@ impl NameCheck<'_> {
                 "request has no field {field:?}; it has {}",
                 REQUEST_FIELDS.join(", ")
             )),
-            ("request" | "sidecars", _) => {
+            ("request", None) => {
                 self.reads.request = true;
                 Ok(())
             }
@@ -179,7 +206,7 @@ impl NameCheck<'_> {
                 self.reads.namespace_object = true;
                 Ok(())
             }
-            ("instance", _) => Ok(()),
+            ("instance" | "sidecars", _) => Ok(()),
             _ => {
                 let nearest = parameter::nearest(root, ROOTS.into_iter());
                 let hint = nearest
