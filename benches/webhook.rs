@@ -305,15 +305,19 @@ fn measure() -> Result {
     );
     println!("| what | median | lowest – highest |\n|---|---:|---:|");
     rows.iter_mut().for_each(Row::print);
-    let snapshot = fixture::snapshot();
+    let (snapshot, forgetful) = (fixture::snapshot(), fixture::forgetful());
+    let tell = |what: String, snapshot: &admission::Snapshot, review: &[u8]| {
+        let values = (0..5).map(|_| in_process(review, snapshot)).collect();
+        let unit = "µs";
+        Row { what, values, unit }.print();
+    };
     for (name, review) in fixture::reviews() {
-        let values = (0..5).map(|_| in_process(&review, &snapshot)).collect();
-        Row {
-            what: format!("in process: {name} ({} bytes)", review.len()),
-            values,
-            unit: "µs",
-        }
-        .print();
+        let what = format!("in process: {name} ({} bytes)", review.len());
+        tell(what, &snapshot, &review);
+    }
+    for (name, review) in fixture::reviews().into_iter().take(3) {
+        let what = format!("in process, nothing remembered: {name}");
+        tell(what, &forgetful, &review);
     }
     Ok(())
 }

@@ -10,16 +10,21 @@
 pub mod profile;
 pub mod workload;
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use base64::engine::general_purpose::GeneralPurpose as Base64;
+use base64::engine::general_purpose::PAD;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use base64::engine::simd::Simd as Base64;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::inject::patch::{array, object, quote};
+use crate::inject::patch::{push_object, push_quoted, quote};
 use crate::inject::pod::{Pod, Text};
-use crate::inject::{self, Namespaces, Report, SidecarMode, Verdict, problem};
+use crate::inject::{self, Namespaces, Renderings, Report, SidecarMode, Verdict, problem};
 use crate::profile::Catalogue;
 
 /// The longest warning that the API server passes on without cutting it.
@@ -51,6 +56,12 @@ impl Webhook {
         }
     }
 }
+
+/// The encoding of patches, which is a fifth of a review's time without the processor's wide instructions.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static BASE64: LazyLock<Base64> = LazyLock::new(|| Base64::standard(PAD));
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+static BASE64: LazyLock<Base64> = LazyLock::new(|| Base64::new(&base64::alphabet::STANDARD, PAD));
 
 /// Answers one AdmissionReview that was sent to a webhook.
 ///
@@ -155,6 +166,8 @@ pub struct Snapshot {
     pub namespaces: Namespaces,
     /// How sidecars run in this cluster.
     pub sidecars: SidecarMode,
+    /// What was rendered before. Copies share it.
+    pub renderings: Arc<Renderings>,
 }
 
 /// A review of objects that are read as `O`.
@@ -212,10 +225,13 @@ struct Opened<'a, O> {
 
 /// Reads a review, as far as it takes to answer it at all.
 fn open<'a, O: Deserialize<'a>>(body: &'a [u8]) -> Result<Opened<'a, O>, ReviewError> {
-    let review: Review<'a, O> = serde_json::from_slice(body).map_err(|error| ReviewError {
-        message: format!("the body is no AdmissionReview: {error}"),
-    })?;
-    let refuse = |message: String| Err(ReviewError { message });
+    let refuse = |message: String| ReviewError { message };
+    // At once, which is faster than string by string.
+    let text = std::str::from_utf8(body)
+        .map_err(|error| refuse(format!("the body is no AdmissionReview: {error}")))?;
+    let review: Review<'a, O> = serde_json::from_str(text)
+        .map_err(|error| refuse(format!("the body is no AdmissionReview: {error}")))?;
+    let refuse = |message: String| Err(refuse(message));
     if &*review.kind != "AdmissionReview" {
         return refuse(format!(
             "kind: given {}, expected \"AdmissionReview\"",
@@ -309,6 +325,7 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
             claims: &[],
             facts: snapshot.namespaces.get(namespace).map(Arc::as_ref),
             sidecars: snapshot.sidecars,
+            renderings: &snapshot.renderings,
         },
         &snapshot.catalogue,
     );
@@ -325,12 +342,11 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
             summary.reason = "Injected";
             summary.instances = new_instances(&outcome.instances);
             response.allowed();
-            response.patch(&patch.to_json());
+            response.patch(patch.as_json());
             // The API server prefixes the key with the webhook's name.
-            response.member(
-                "auditAnnotations",
-                &object_of("injected", &summary.instances.join(",")),
-            );
+            response.begin("auditAnnotations");
+            let instances = summary.instances.join(",");
+            push_object(&mut response.json, [("injected", instances.as_str())]);
         }
         Verdict::Denied(problems) => {
             let message = problem::message(problems);
@@ -353,13 +369,9 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
 fn new_instances(reports: &[Report<'_>]) -> Vec<String> {
     reports
         .iter()
-        .filter(|report| !report.present)
+        .filter(|report| !report.is_present())
         .map(|Report { instance, .. }| format!("{}={}", instance.name, instance.entry.profile.name))
         .collect()
-}
-
-fn object_of(key: &str, value: &str) -> String {
-    object([(key, value)])
 }
 
 /// The pod as a tree, for expressions that read `object`.
@@ -382,20 +394,26 @@ struct Response {
 
 impl Response {
     fn new(api_version: &str, kind: &str, uid: &str) -> Self {
-        let json = format!(
-            "{{\"apiVersion\":{},\"kind\":{},\"response\":{{\"uid\":{}",
-            quote(api_version),
-            quote(kind),
-            quote(uid)
-        );
+        let mut json = String::with_capacity(256 + uid.len());
+        json.push_str("{\"apiVersion\":");
+        push_quoted(&mut json, api_version);
+        json.push_str(",\"kind\":");
+        push_quoted(&mut json, kind);
+        json.push_str(",\"response\":{\"uid\":");
+        push_quoted(&mut json, uid);
         Self { json }
     }
 
     fn member(&mut self, name: &str, json: &str) {
+        self.begin(name);
+        self.json.push_str(json);
+    }
+
+    /// Begins a member, whose value is then written.
+    fn begin(&mut self, name: &str) {
         self.json.push_str(",\"");
         self.json.push_str(name);
         self.json.push_str("\":");
-        self.json.push_str(json);
     }
 
     fn allowed(&mut self) {
@@ -404,9 +422,11 @@ impl Response {
 
     /// `patch` and `patchType` come together or not at all.
     fn patch(&mut self, patch: &str) {
+        // Four bytes for three, and what follows.
+        self.json.reserve(patch.len().div_ceil(3) * 4 + 1024);
         self.member("patchType", "\"JSONPatch\"");
         self.json.push_str(",\"patch\":\"");
-        STANDARD.encode_string(patch, &mut self.json);
+        BASE64.encode_string(patch, &mut self.json);
         self.json.push('"');
     }
 
@@ -421,19 +441,21 @@ impl Response {
     }
 
     fn warnings(&mut self, warnings: &[String]) {
+        if warnings.is_empty() {
+            return;
+        }
+        self.begin("warnings");
         let mut left = MAX_WARNINGS;
-        let mut texts = Vec::with_capacity(warnings.len());
-        for warning in warnings {
+        for (index, warning) in warnings.iter().enumerate() {
             let text = shorten(warning, MAX_WARNING);
             if text.len() > left {
                 break;
             }
             left -= text.len();
-            texts.push(quote(&text));
+            self.json.push(if index == 0 { '[' } else { ',' });
+            push_quoted(&mut self.json, &text);
         }
-        if !texts.is_empty() {
-            self.member("warnings", &array(texts.iter().map(String::as_str)));
-        }
+        self.json.push(']');
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -443,7 +465,10 @@ impl Response {
 }
 
 /// One line of printable text.
-fn clean(text: &str) -> String {
+fn clean(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
     text.chars()
         .map(|character| {
             if character.is_control() {
@@ -456,7 +481,7 @@ fn clean(text: &str) -> String {
 }
 
 /// One line of printable text of at most so many bytes.
-pub(crate) fn shorten(text: &str, limit: usize) -> String {
+pub(crate) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
     let clean = clean(text);
     if clean.len() <= limit {
         return clean;
@@ -465,5 +490,5 @@ pub(crate) fn shorten(text: &str, limit: usize) -> String {
     while !clean.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}…", &clean[..end])
+    Cow::Owned(format!("{}…", &clean[..end]))
 }

@@ -11,6 +11,7 @@
 pub mod check;
 pub mod decide;
 pub mod explain;
+pub mod fragment;
 pub mod parameters;
 pub mod patch;
 pub mod place;
@@ -19,9 +20,14 @@ pub mod pod;
 mod present;
 pub mod problem;
 pub mod render;
+pub mod renderings;
 pub mod share;
 pub mod status;
 mod write;
+
+use std::borrow::Cow;
+use std::cell::LazyCell;
+use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
@@ -30,17 +36,18 @@ pub use parameters::{Resolved, Source};
 pub use patch::Patch;
 pub use pod::Pod;
 pub use problem::{Code, Problem};
+pub use renderings::Renderings;
 
 use crate::profile::Catalogue;
 use crate::profile::document::HostNetwork;
 use crate::profile::expression::RequestScope;
 use decide::Decision;
+use place::NewInstance;
 use plan::Plan;
-use pod::Container;
 use present::{has_its_shares, is_borne_out, is_present};
-use render::Rendered;
+use renderings::Rendering;
 use status::{Record, Status};
-use write::{add_status, write_patch};
+use write::write_patch;
 
 /// Whether the cluster can run native sidecars (KEP-753: on by default from Kubernetes 1.29).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,6 +90,8 @@ pub struct Request<'a> {
     pub facts: Option<&'a Namespace>,
     /// How sidecars run here.
     pub sidecars: SidecarMode,
+    /// What was rendered before.
+    pub renderings: &'a Renderings,
 }
 
 /// What the core answers.
@@ -112,12 +121,40 @@ pub enum Verdict {
 pub struct Report<'a> {
     /// The instance.
     pub instance: Instance<'a>,
+    rendering: Arc<Rendering>,
+    given: Given,
+}
+
+/// What a pod has of an instance.
+#[derive(Debug)]
+enum Given {
+    /// Nothing, because something is wrong.
+    Nothing,
+    /// What it had before.
+    Before(Record),
+    /// What is added, and the volumes of shares.
+    Now(Vec<String>),
+}
+
+impl Report<'_> {
     /// Its parameters, unless it was there already in another revision.
-    pub resolved: Resolved,
+    pub fn resolved(&self) -> &Resolved {
+        &self.rendering.resolved
+    }
+
     /// Whether the pod had it already.
-    pub present: bool,
-    /// What it added, or has added before.
-    pub record: Option<Record>,
+    pub fn is_present(&self) -> bool {
+        matches!(self.given, Given::Before(_))
+    }
+
+    /// What it adds, or has added before.
+    pub fn record(&self) -> Option<Record> {
+        match &self.given {
+            Given::Nothing => None,
+            Given::Before(record) => Some(record.clone()),
+            Given::Now(shares) => Some(self.rendering.fragments.record.with_shares(shares)),
+        }
+    }
 }
 
 /// A pod template as expressions see it, with the volumes that a StatefulSet's controller adds
@@ -162,10 +199,10 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
     }
     decide::check_allowed(request.namespace, request.facts, &instances, &mut problems);
 
-    let scope = request_scope(request);
+    // Made for the first instance that is not remembered.
+    let scope = LazyCell::new(|| request_scope(request));
     let status = Status::parse(pod.annotation(STATUS));
-    let mut reports = Vec::with_capacity(instances.len());
-    let mut rendered: Vec<(usize, Rendered)> = Vec::with_capacity(instances.len());
+    let mut reports: Vec<Report<'a>> = Vec::with_capacity(instances.len());
     for instance in instances {
         let profile = &instance.entry.profile;
         let record = status.record(&instance.name, &profile.name);
@@ -179,100 +216,106 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
                 profile.name,
                 profile.revision
             ));
-            let record = Some(record.clone());
             reports.push(Report {
                 instance,
-                resolved: Resolved::default(),
-                present: true,
-                record,
+                rendering: Arc::default(),
+                given: Given::Before(record.clone()),
             });
             continue;
         }
         let before = problems.len();
-        let resolved = parameters::resolve(&instance, pod, request.facts, &mut problems);
-        let mut present = false;
-        // An incomplete set of parameters would only add problems that follow from the first.
-        if problems.len() == before
-            && let Some(fragments) = render::render(&instance, &resolved, &scope, &mut problems)
-        {
-            present = record.is_some_and(|record| {
-                has_its_shares(&instance, &fragments, record, pod)
-                    || is_present(&instance, &fragments, pod, request.sidecars, &mut problems)
-            });
-            if !present {
-                rendered.push((reports.len(), fragments));
-            }
-        }
-        let record = record.filter(|_| present).cloned();
+        let rendering = rendering(&instance, request, || &scope, &mut problems);
+        let fragments = &rendering.fragments;
+        let found = record.filter(|record| {
+            problems.len() == before
+                && (has_its_shares(&instance, fragments, record, pod)
+                    || is_present(&instance, fragments, pod, &mut problems))
+        });
+        let given = found.map_or(Given::Nothing, |record| Given::Before(record.clone()));
         reports.push(Report {
             instance,
-            resolved,
-            present,
-            record,
+            rendering,
+            given,
         });
     }
+    let outcome = |verdict, warnings, instances| Outcome {
+        verdict,
+        warnings,
+        instances,
+    };
     if !problems.is_empty() {
-        return Outcome {
-            verdict: Verdict::Denied(problems),
-            warnings,
-            instances: reports,
-        };
+        return outcome(Verdict::Denied(problems), warnings, reports);
     }
-    if rendered.is_empty() {
-        return Outcome {
-            verdict: Verdict::Skipped(Skip::AlreadyInjected),
-            warnings,
-            instances: reports,
-        };
+    if reports.iter().all(Report::is_present) {
+        return outcome(Verdict::Skipped(Skip::AlreadyInjected), warnings, reports);
     }
 
-    let indexes: Vec<usize> = rendered.iter().map(|(index, _)| *index).collect();
-    let new: Vec<(&Instance<'_>, Rendered)> = rendered
-        .into_iter()
-        .filter_map(|(index, fragments)| {
-            reports
-                .get(index)
-                .map(|report| (&report.instance, fragments))
+    let new: Vec<NewInstance<'_>> = reports
+        .iter()
+        .filter(|report| !report.is_present())
+        .map(|report| NewInstance {
+            instance: &report.instance,
+            fragments: &report.rendering.fragments,
         })
         .collect();
-    let mut plan = place::place(pod, &new, request.sidecars, &mut problems);
-    // A profile that adds nothing with a name of its own is present when there is nothing left to add.
+    let mut plan = place::place(pod, &new, &mut problems);
+    // A profile that adds nothing with a name of its own is present when there is nothing left to add: an instance
+    // of only variables, labels or shares renders no part by whose name it could be known again.
     let nothing_new = plan.is_empty()
-        && plan.records.iter().all(|new| {
+        && plan.additions.iter().all(|new| {
             status
-                .record(&new.instance, &new.profile)
-                .is_some_and(|old| old.revision == new.revision)
+                .record(&new.record.instance, &new.record.profile)
+                .is_some_and(|old| old.revision == new.record.revision)
         });
-    add_status(&mut plan, status);
+    plan.status = status.with(&plan.additions);
     check_result(request, &plan, &new, &mut problems);
-    drop(new);
     if !problems.is_empty() {
-        return Outcome {
-            verdict: Verdict::Denied(problems),
-            warnings,
-            instances: reports,
-        };
+        drop(plan);
+        return outcome(Verdict::Denied(problems), warnings, reports);
     }
     if nothing_new {
-        return Outcome {
-            verdict: Verdict::Skipped(Skip::AlreadyInjected),
-            warnings,
-            instances: reports,
-        };
+        drop(plan);
+        return outcome(Verdict::Skipped(Skip::AlreadyInjected), warnings, reports);
     }
-    warnings.append(&mut plan.warnings);
-    for (index, record) in indexes.into_iter().zip(&plan.records) {
-        if let Some(report) = reports.get_mut(index) {
-            report.record = Some(record.clone());
-        }
-    }
-    // An instance of only variables, labels or shares renders no part by whose name it could be known again.
+    warnings.extend(plan.warnings.drain(..).map(Cow::into_owned));
     let patch = write_patch(pod, &plan);
-    Outcome {
-        verdict: Verdict::Injected(patch),
-        warnings,
-        instances: reports,
+    let owned = |shares: Vec<&str>| shares.into_iter().map(str::to_owned).collect();
+    let additions = plan.additions.into_iter();
+    let shares: Vec<Vec<String>> = additions.map(|new| owned(new.shares)).collect();
+    let added = reports.iter_mut().filter(|report| !report.is_present());
+    for (report, shares) in added.zip(shares) {
+        report.given = Given::Now(shares);
     }
+    outcome(Verdict::Injected(patch), warnings, reports)
+}
+
+/// What an instance comes to. Empty but for the parameters if there were problems, which are then added.
+fn rendering<'s>(
+    instance: &Instance<'_>,
+    request: &Request<'_>,
+    scope: impl FnOnce() -> &'s RequestScope<'s>,
+    problems: &mut Vec<Problem>,
+) -> Arc<Rendering> {
+    let key = renderings::key(instance, request);
+    if let Some(known) = request.renderings.get(key.as_ref()) {
+        return known;
+    }
+    let before = problems.len();
+    let resolved = parameters::resolve(instance, request.pod, request.facts, problems);
+    // An incomplete set of parameters would only add problems that follow from the first.
+    let fragments = match problems.len() == before {
+        true => render::render(instance, &resolved, scope(), request.sidecars, problems),
+        false => None,
+    };
+    let complete = fragments.is_some();
+    let rendering = Arc::new(Rendering {
+        resolved,
+        fragments: fragments.unwrap_or_default(),
+    });
+    if complete {
+        request.renderings.insert(key, &rendering);
+    }
+    rendering
 }
 
 fn request_scope<'a>(request: &'a Request<'_>) -> RequestScope<'a> {
@@ -293,45 +336,29 @@ fn request_scope<'a>(request: &'a Request<'_>) -> RequestScope<'a> {
 
 fn check_result(
     request: &Request<'_>,
-    plan: &Plan,
-    instances: &[(&Instance<'_>, Rendered)],
+    plan: &Plan<'_>,
+    instances: &[NewInstance<'_>],
     problems: &mut Vec<Problem>,
 ) {
-    let mut fragments: Vec<Container<'_>> = Vec::with_capacity(plan.fragments.len());
-    for fragment in &plan.fragments {
-        match serde_json::from_str(&fragment.json) {
-            Ok(container) => fragments.push(container),
-            Err(error) => {
-                problems.push(Problem::new(
-                    Code::ProfileFault,
-                    format!("container {:?}", fragment.name),
-                    error.to_string(),
-                ));
-                return;
-            }
-        }
-    }
-    let mut view = check::View::of(request.pod, plan, &fragments);
-    view.volumes
-        .extend(request.claims.iter().map(|claim| (*claim, false)));
-    if view.host_network {
-        for (fragment, container) in plan.fragments.iter().zip(&fragments) {
-            let Some((instance, _)) = instances.get(fragment.owner) else {
+    let spec = request.pod.spec.as_ref();
+    if spec.and_then(|spec| spec.host_network).unwrap_or(false) {
+        for new in &plan.containers {
+            let Some(NewInstance { instance, .. }) = instances.get(new.owner) else {
                 continue;
             };
             if instance.entry.profile.host_network == HostNetwork::Refuse
-                && !container.ports().is_empty()
+                && !new.fragment.container.ports().is_empty()
             {
                 problems.push(Problem::new(
                     Code::Unsupported,
                     "spec.hostNetwork",
                     format!(
                         "the ports of {:?} would be opened on the node; the profile {:?} does not allow that",
-                        fragment.name, instance.entry.profile.name
+                        new.fragment.name(), instance.entry.profile.name
                     ),
                 ));
             }
         }
     }
-    check::check(&view, problems);
+    check::check(request.pod, plan, request.claims, problems);
 }

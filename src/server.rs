@@ -43,6 +43,7 @@ use routes::Shared;
 use tls::{Loader, TlsError};
 
 use crate::cluster::standing::Standings;
+use crate::inject::Renderings;
 
 /// How long a connection that was asked to leave may take to do so.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -61,6 +62,8 @@ pub struct ServerConfig {
     pub certificate: CertificateSource,
     /// How what is known of the cluster stands: for readiness and the metrics.
     pub standings: Arc<Standings>,
+    /// What was rendered before: for reviewers that remember it, and for the metrics.
+    pub renderings: Arc<Renderings>,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
     /// Connections held at a time. Further ones wait and are not reset; those that rest make room.
@@ -93,12 +96,15 @@ impl ServerConfig {
         certificate: CertificateSource,
     ) -> Self {
         let standings = Arc::<Standings>::default();
+        let renderings = Arc::<Renderings>::default();
+        let metrics = Metrics::new(Arc::clone(&standings), Arc::clone(&renderings));
         Self {
             listen,
             operations_listen,
             certificate,
-            metrics: Arc::new(Metrics::new(Arc::clone(&standings))),
+            metrics: Arc::new(metrics),
             standings,
+            renderings,
             max_connections: 4096,
             max_in_flight: 256,
             max_body: 7 * 1024 * 1024,

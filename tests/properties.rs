@@ -1375,6 +1375,7 @@ fn built_in(namespace: Option<Namespace>, sidecars: SidecarMode) -> Snapshot {
             .map(|facts| ("shop".into(), Arc::new(facts)))
             .collect(),
         sidecars,
+        ..Snapshot::default()
     }
 }
 

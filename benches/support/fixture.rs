@@ -5,7 +5,10 @@
     reason = "a benchmark without its reviews has nothing to measure"
 )]
 
+use std::sync::Arc;
+
 use outrigger::admission::Snapshot;
+use outrigger::inject::Renderings;
 use outrigger::profile::Catalogue;
 use serde_json::{Value, json};
 
@@ -15,6 +18,15 @@ pub(crate) fn snapshot() -> Snapshot {
     Snapshot {
         catalogue: Catalogue::new(profiles),
         ..Snapshot::default()
+    }
+}
+
+/// The same, remembering nothing from one review to the next.
+#[allow(dead_code, reason = "not every benchmark looks at it")]
+pub(crate) fn forgetful() -> Snapshot {
+    Snapshot {
+        renderings: Arc::new(Renderings::with_capacity(0)),
+        ..snapshot()
     }
 }
 

@@ -356,6 +356,7 @@ impl Review<'_> {
                 claims: &self.claims,
                 facts: facts.map(Arc::as_ref),
                 sidecars: self.snapshot.sidecars,
+                renderings: &self.snapshot.renderings,
             },
             &self.snapshot.catalogue,
         );

@@ -161,6 +161,7 @@ impl Manifests {
                     .get(workload.namespace)
                     .map(Arc::as_ref),
                 sidecars: self.snapshot.sidecars,
+                renderings: &self.snapshot.renderings,
             },
             &self.snapshot.catalogue,
         );
@@ -184,7 +185,7 @@ impl Decided {
         match &outcome.verdict {
             Verdict::Injected(patch) => Self {
                 explanation,
-                patch: Some(patch.to_json()),
+                patch: Some(patch.as_json().to_owned()),
                 denied: None,
             },
             Verdict::Denied(problems) => Self {

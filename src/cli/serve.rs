@@ -146,13 +146,11 @@ impl ServeCommand {
                 signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
             let mut interrupt =
                 signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
-            let metrics = Arc::clone(&config.metrics);
-            let standings = Arc::clone(&config.standings);
             let Following {
                 live,
                 recorder,
                 tasks: _tasks,
-            } = self.snapshot(loaded, offer, metrics, &standings).await?;
+            } = self.snapshot(loaded, offer, &config).await?;
             let profiles = live.load().catalogue.iter().count();
             let server = Server::bind(config, move |webhook, body: &[u8]| {
                 let reviewed = admission::answer(webhook, body, &live.load())?;

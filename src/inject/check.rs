@@ -6,10 +6,11 @@
 //!
 //! Sources: Kubernetes `pkg/apis/core/validation/validation.go`; KEP-753 for native sidecars.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use super::plan::{ContainerRef, Plan, Slot};
-use super::pod::{Container, Env, Mount, Pod, Resources};
+use super::decide::STATUS;
+use super::plan::{ContainerRef, NewMount, Plan, Slot};
+use super::pod::{Container, Mount, Pod};
 use super::problem::{Code, Problem, shown};
 use super::share::same_path;
 use crate::profile::parameter::{self, quantity::Quantity};
@@ -24,152 +25,171 @@ const TOKEN_VOLUME: &str = "kube-api-access-";
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// A container of the result.
-#[derive(Debug)]
-pub struct Seen<'v> {
+#[derive(Debug, Clone, Copy)]
+struct Seen<'v> {
     /// The container itself.
-    pub container: &'v Container<'v>,
-    /// Whether it was added.
-    pub ours: bool,
+    container: &'v Container<'v>,
+    /// Where it comes from.
+    origin: From,
     /// Whether it is an init container.
-    pub init: bool,
-    /// Mounts that were added to it, when it is one of the pod's own.
-    pub mounts: Vec<Mount<'v>>,
-    /// Environment that was added to it.
-    pub env: Vec<Env<'v>>,
+    init: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum From {
+    /// It is the pod's own.
+    Pod(ContainerRef),
+    /// It was added: an index into [`Plan::containers`].
+    Plan(usize),
+}
+
+impl Seen<'_> {
+    fn ours(&self) -> bool {
+        matches!(self.origin, From::Plan(_))
+    }
+
+    fn name(&self) -> &str {
+        &self.container.name
+    }
+
+    /// Whether it runs beside others, and not before them.
+    fn stays(&self) -> bool {
+        !self.init || self.container.is_native_sidecar()
+    }
 }
 
 /// The pod that comes out, as the rules see it.
-#[derive(Debug, Default)]
-pub struct View<'v> {
-    /// All containers: init containers in order, then ordinary ones.
-    pub containers: Vec<Seen<'v>>,
-    /// All volumes by name, and whether each was added.
-    pub volumes: Vec<(&'v str, bool)>,
-    /// The size of all annotations.
-    pub annotations_size: usize,
-    /// Keys of the annotations.
-    pub annotation_keys: Vec<&'v str>,
-    /// Resources of the pod as a whole.
-    pub resources: Option<&'v Resources<'v>>,
-    /// Whether the pod is on the node's network.
-    pub host_network: bool,
+#[derive(Debug)]
+struct View<'v> {
+    pod: &'v Pod<'v>,
+    plan: &'v Plan<'v>,
+    /// Names of volumes that the pod will have besides its own.
+    claims: &'v [&'v str],
+    /// Init containers in order, then ordinary ones.
+    containers: Vec<Seen<'v>>,
 }
 
 impl<'v> View<'v> {
-    /// The result of a plan on a pod. `fragments` are the plan's containers, parsed.
-    pub fn of(pod: &'v Pod<'v>, plan: &'v Plan, fragments: &'v [Container<'v>]) -> Self {
+    fn of(pod: &'v Pod<'v>, plan: &'v Plan<'v>, claims: &'v [&'v str]) -> Self {
         let own = |at: ContainerRef| {
             at.get(pod).map(|container| Seen {
                 container,
-                ours: false,
+                origin: From::Pod(at),
                 init: at.init,
-                mounts: additions(&plan.mounts, at),
-                env: additions(&plan.env, at),
             })
         };
         let new = |index: usize, init: bool| {
-            fragments.get(index).map(|container| Seen {
-                container,
-                ours: true,
+            plan.containers.get(index).map(|new| Seen {
+                container: &new.fragment.container,
+                origin: From::Plan(index),
                 init,
-                mounts: Vec::new(),
-                env: Vec::new(),
             })
         };
-        let mut containers = Vec::new();
+        let count = pod.init_containers().len() + pod.containers().len() + plan.containers.len();
+        let mut containers = Vec::with_capacity(count);
         if plan.init.is_empty() {
-            containers.extend(
-                (0..pod.init_containers().len())
-                    .filter_map(|index| own(ContainerRef { init: true, index })),
-            );
+            let init = ContainerRef::all(pod).filter(|at| at.init);
+            containers.extend(init.filter_map(own));
         } else {
-            containers.extend(plan.init.iter().filter_map(|slot| match slot {
-                Slot::Own(index) => own(ContainerRef {
-                    init: true,
-                    index: *index,
-                }),
-                Slot::New(index) => new(*index, true),
+            containers.extend(plan.init.iter().filter_map(|slot| match *slot {
+                Slot::Own(index) => own(ContainerRef { init: true, index }),
+                Slot::New(index) => new(index, true),
             }));
         }
-        containers.extend(
-            (0..pod.containers().len())
-                .filter_map(|index| own(ContainerRef { init: false, index })),
-        );
-        containers.extend(
-            plan.containers
-                .iter()
-                .filter_map(|index| new(*index, false)),
-        );
-        let size = |key: &str, value: &str| key.len() + value.len();
+        containers.extend(ContainerRef::ordinary(pod).filter_map(own));
+        let ordinary = plan.ordinary.iter();
+        containers.extend(ordinary.filter_map(|index| new(*index, false)));
         Self {
+            pod,
+            plan,
+            claims,
             containers,
-            volumes: pod
-                .volumes()
-                .iter()
-                .map(|volume| (&*volume.name, false))
-                .chain(
-                    plan.volumes
-                        .iter()
-                        .map(|volume| (volume.name.as_str(), true)),
-                )
-                .collect(),
-            annotations_size: pod
-                .annotations()
-                .iter()
-                .filter(|(key, _)| !plan.annotations.iter().any(|(new, _)| **new == **key))
-                .map(|(key, value)| size(key, value))
-                .sum::<usize>()
-                + plan
-                    .annotations
-                    .iter()
-                    .map(|(key, value)| size(key, value))
-                    .sum::<usize>(),
-            annotation_keys: pod.annotations().iter().map(|(key, _)| &**key).collect(),
-            resources: pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()),
-            host_network: pod
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.host_network)
-                .unwrap_or(false),
         }
+    }
+
+    fn ours(&self) -> impl Iterator<Item = &Seen<'v>> {
+        self.containers.iter().filter(|seen| seen.ours())
+    }
+
+    fn own(&self) -> impl Iterator<Item = &Seen<'v>> + Clone {
+        self.containers.iter().filter(|seen| !seen.ours())
+    }
+
+    /// The names of the pod's own volumes.
+    fn own_volumes(&self) -> impl Iterator<Item = &str> {
+        let own = self.pod.volumes().iter().map(|volume| &*volume.name);
+        own.chain(self.claims.iter().copied())
+    }
+
+    fn has_volume(&self, name: &str) -> bool {
+        let mut new = self.plan.volumes.iter();
+        new.any(|volume| volume.name == name) || self.own_volumes().any(|known| known == name)
+    }
+
+    /// The size of all annotations, keys and values.
+    fn annotations_size(&self) -> usize {
+        let new = || {
+            let new = self.plan.annotations.iter().map(|new| (new.key, new.value));
+            new.chain([(STATUS, self.plan.status.as_str())])
+        };
+        let own = self.pod.annotations().iter();
+        // The status is the only one that may be replaced.
+        let kept = own.filter(|(key, _)| **key != *STATUS);
+        let size = |key: &str, value: &str| key.len() + value.len();
+        kept.map(|(key, value)| size(key, value)).sum::<usize>()
+            + new().map(|(key, value)| size(key, value)).sum::<usize>()
     }
 }
 
-fn additions<'v, T: serde::Deserialize<'v>>(
-    all: &'v [super::plan::Addition],
-    at: ContainerRef,
-) -> Vec<T> {
-    all.iter()
-        .filter(|addition| addition.at == at)
-        .filter_map(|addition| serde_json::from_str(&addition.json).ok())
-        .collect()
-}
-
-/// Applies every rule to a result; what is broken is added to `problems`.
-pub fn check(view: &View<'_>, problems: &mut Vec<Problem>) {
+/// Applies every rule to the result of a plan; what is broken is added to `problems`. `claims` are the names of
+/// volumes that the pod will have besides its own.
+pub fn check(pod: &Pod<'_>, plan: &Plan<'_>, claims: &[&str], problems: &mut Vec<Problem>) {
+    let view = View::of(pod, plan, claims);
     let mut rules = Rules { problems };
-    rules.container_names(view);
-    rules.volumes(view);
+    rules.container_names(&view);
+    rules.volumes(&view);
     for seen in &view.containers {
-        rules.mounts(view, seen);
-        if seen.ours {
-            rules.port_names(seen.container);
-            rules.environment(seen.container);
-            rules.resources(seen.container);
-            rules.app_armor(view, seen.container);
+        match seen.origin {
+            From::Pod(at) => {
+                if let Some(received) = plan.received(pod, at) {
+                    rules.received_mounts(&view, seen.container, &received.mounts);
+                }
+            }
+            From::Plan(index) => {
+                let Some(new) = plan.containers.get(index) else {
+                    continue;
+                };
+                let shared = plan.shared_with(new).map(|new| &new.mount);
+                let mounts = seen.container.mounts().iter().chain(shared);
+                rules.mounts(&view, seen.container, mounts);
+                rules.problems.extend(new.fragment.faults.iter().cloned());
+                rules.app_armor(pod, seen.container);
+            }
         }
     }
-    rules.ports(view);
-    rules.pod_resources(view);
-    if view.annotations_size > MAX_ANNOTATIONS {
+    rules.ports(&view);
+    rules.pod_resources(&view);
+    let size = view.annotations_size();
+    if size > MAX_ANNOTATIONS {
         rules.broken(
             "metadata.annotations",
             format!(
-                "would hold {} bytes, at most {MAX_ANNOTATIONS} are allowed; generated files count",
-                view.annotations_size
+                "would hold {size} bytes, at most {MAX_ANNOTATIONS} are allowed; generated files count"
             ),
         );
     }
+}
+
+/// The rules that a container breaks whatever pod it is added to.
+pub fn faults(container: &Container<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut rules = Rules {
+        problems: &mut problems,
+    };
+    rules.port_names(container);
+    rules.environment(container);
+    rules.resources(container);
+    problems
 }
 
 struct Rules<'p> {
@@ -189,116 +209,127 @@ impl Rules<'_> {
 
     /// Names are DNS labels, unique over init and ordinary containers.
     fn container_names(&mut self, view: &View<'_>) {
-        let mut names: HashMap<&str, bool> = HashMap::with_capacity(view.containers.len());
-        // The pod's own first, so that a collision is told once, from the side of what would be added.
-        for seen in view.containers.iter().filter(|seen| !seen.ours) {
-            names.insert(&seen.container.name, false);
-        }
-        for seen in view.containers.iter().filter(|seen| seen.ours) {
-            let name = &*seen.container.name;
-            let subject = format!("container {}", shown(name));
+        for (index, seen) in view.ours().enumerate() {
+            let name = seen.name();
+            let subject = || format!("container {}", shown(name));
             if !parameter::is_dns_label(name) {
-                self.broken(subject, "the name is no DNS label of at most 63 characters; give the instance a shorter name");
-                continue;
-            }
-            match names.insert(name, true) {
-                None => {}
-                Some(false) => self.collision(
-                    subject,
+                self.broken(subject(), "the name is no DNS label of at most 63 characters; give the instance a shorter name");
+            } else if view.ours().take(index).any(|known| known.name() == name) {
+                self.collision(
+                    subject(),
+                    "two instances would add a container of that name",
+                );
+            } else if view.own().any(|known| known.name() == name) {
+                // Told from the side of what would be added.
+                self.collision(
+                    subject(),
                     "the pod has a container of that name already; give the instance another name, as in NAME=PROFILE",
-                ),
-                Some(true) => self.collision(subject, "two instances would add a container of that name"),
+                );
             }
         }
     }
 
     fn volumes(&mut self, view: &View<'_>) {
-        let mut names: HashMap<&str, bool> = HashMap::with_capacity(view.volumes.len());
-        for (name, ours) in &view.volumes {
-            let subject = format!("volume {}", shown(name));
-            if *ours && !parameter::is_dns_label(name) {
-                self.broken(&subject, "the name is no DNS label of at most 63 characters; give the instance a shorter name");
+        let new = &view.plan.volumes;
+        for (index, volume) in new.iter().enumerate() {
+            let name = volume.name;
+            let subject = || format!("volume {}", shown(name));
+            if !parameter::is_dns_label(name) {
+                self.broken(subject(), "the name is no DNS label of at most 63 characters; give the instance a shorter name");
             }
-            if *ours && name.starts_with(TOKEN_VOLUME) {
+            if name.starts_with(TOKEN_VOLUME) {
                 self.broken(
-                    &subject,
+                    subject(),
                     "names that begin with kube-api-access- belong to Kubernetes",
                 );
             }
-            match (names.insert(name, *ours), ours) {
-                (Some(false), true) => self.collision(
-                    subject,
+            if new.iter().take(index).any(|known| known.name == name) {
+                self.collision(subject(), "two instances would add a volume of that name");
+            } else if view.own_volumes().any(|known| known == name) {
+                self.collision(
+                    subject(),
                     "the pod has a volume of that name already; give the instance another name, as in NAME=PROFILE",
-                ),
-                (Some(true), true) => self.collision(subject, "two instances would add a volume of that name"),
-                _ => {}
+                );
             }
         }
     }
 
     /// Mount paths are unique in a container; volumes exist; sub-paths stay inside.
-    fn mounts(&mut self, view: &View<'_>, seen: &Seen<'_>) {
-        let container = seen.container;
-        let own = if seen.ours { container.mounts() } else { &[] };
-        let mut paths: Vec<&str> = if seen.ours {
-            Vec::new()
-        } else {
-            container
-                .mounts()
-                .iter()
-                .map(|mount| &*mount.mount_path)
-                .collect()
-        };
-        for mount in own.iter().chain(&seen.mounts) {
-            let path = &*mount.mount_path;
-            let subject = format!(
-                "container {:?}, mountPath {}",
-                &*container.name,
-                shown(path)
-            );
-            if !path.starts_with('/')
-                || path.contains(':')
-                || path.split('/').any(|part| part == "..")
-            {
-                self.broken(&subject, "expected an absolute path without \"..\" and ':'");
-            }
-            if paths.iter().any(|known| same_path(known, path)) {
-                self.collision(&subject, "two volumes would be mounted there");
-            }
-            paths.push(path);
-            if !view.volumes.iter().any(|(name, _)| *name == &*mount.name) {
+    fn mounts<'m>(
+        &mut self,
+        view: &View<'_>,
+        container: &Container<'_>,
+        mounts: impl Iterator<Item = &'m Mount<'m>> + Clone,
+    ) {
+        for (index, mount) in mounts.clone().enumerate() {
+            let mut before = mounts.clone().take(index);
+            let twice = before.any(|known| same_path(&known.mount_path, &mount.mount_path));
+            self.mount(view, container, mount, twice);
+        }
+    }
+
+    /// As [`Rules::mounts`], of those that one of the pod's own containers receives.
+    fn received_mounts(
+        &mut self,
+        view: &View<'_>,
+        container: &Container<'_>,
+        new: &[NewMount<'_>],
+    ) {
+        for (index, NewMount { mount, .. }) in new.iter().enumerate() {
+            let planned = new.iter().take(index).map(|known| &known.mount);
+            let mut before = container.mounts().iter().chain(planned);
+            let twice = before.any(|known| same_path(&known.mount_path, &mount.mount_path));
+            self.mount(view, container, mount, twice);
+            if over_system(&mount.mount_path) {
                 self.broken(
-                    &subject,
-                    format!("there is no volume {}", shown(&mount.name)),
-                );
-            }
-            for sub_path in [&mount.sub_path, &mount.sub_path_expr]
-                .into_iter()
-                .flatten()
-            {
-                if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
-                    self.broken(
-                        &subject,
-                        format!("the subPath {} leaves the volume", shown(sub_path)),
-                    );
-                }
-            }
-            if !seen.ours && over_system(path) {
-                self.broken(
-                    &subject,
+                    mount_subject(container, mount),
                     "mounting over this would break the application's container",
                 );
             }
-            if mount
-                .mount_propagation
-                .as_deref()
-                .is_some_and(|mode| mode == "Bidirectional")
-            {
+        }
+    }
+
+    fn mount(
+        &mut self,
+        view: &View<'_>,
+        container: &Container<'_>,
+        mount: &Mount<'_>,
+        twice: bool,
+    ) {
+        let path = &*mount.mount_path;
+        let subject = || mount_subject(container, mount);
+        if !path.starts_with('/') || path.contains(':') || path.split('/').any(|part| part == "..")
+        {
+            self.broken(
+                subject(),
+                "expected an absolute path without \"..\" and ':'",
+            );
+        }
+        if twice {
+            self.collision(subject(), "two volumes would be mounted there");
+        }
+        if !view.has_volume(&mount.name) {
+            self.broken(
+                subject(),
+                format!("there is no volume {}", shown(&mount.name)),
+            );
+        }
+        for sub_path in [&mount.sub_path, &mount.sub_path_expr]
+            .into_iter()
+            .flatten()
+        {
+            if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
                 self.broken(
-                    &subject,
-                    "mountPropagation Bidirectional would reach the node",
+                    subject(),
+                    format!("the subPath {} leaves the volume", shown(sub_path)),
                 );
             }
+        }
+        if mount.mount_propagation.as_deref() == Some("Bidirectional") {
+            self.broken(
+                subject(),
+                "mountPropagation Bidirectional would reach the node",
+            );
         }
     }
 
@@ -326,25 +357,21 @@ impl Rules<'_> {
 
     /// Containers that run at the same time share one network: a port can be bound once.
     fn ports(&mut self, view: &View<'_>) {
-        let mut bound: HashMap<(i64, &str), (&str, bool)> = HashMap::new();
-        let running = || {
-            view.containers
-                .iter()
-                .filter(|seen| !seen.init || seen.container.is_native_sidecar())
-        };
-        for ours in [false, true] {
-            for seen in running().filter(|seen| seen.ours == ours) {
-                for port in seen.container.ports() {
-                    let key = (port.container_port, port.protocol());
-                    let known = bound.insert(key, (&seen.container.name, seen.ours));
-                    let Some((other, _)) =
-                        known.filter(|(name, _)| ours && *name != &*seen.container.name)
-                    else {
-                        continue;
-                    };
+        let own = view.own().filter(|seen| seen.stays());
+        let ours = || view.ours().filter(|seen| seen.stays());
+        for (index, seen) in ours().enumerate() {
+            for port in seen.container.ports() {
+                let key = (port.container_port, port.protocol());
+                let mut others = ours().take(index).chain(own.clone());
+                let other = others.find(|other| {
+                    let mut ports = other.container.ports().iter();
+                    other.name() != seen.name()
+                        && ports.any(|known| (known.container_port, known.protocol()) == key)
+                });
+                if let Some(other) = other {
                     self.collision(
-                        format!("container {:?}, port {}", &*seen.container.name, port.container_port),
-                        format!("the container {other:?} of this pod uses the port already, so one of them could not start"),
+                        format!("container {:?}, port {}", seen.name(), port.container_port),
+                        format!("the container {:?} of this pod uses the port already, so one of them could not start", other.name()),
                     );
                 }
             }
@@ -389,7 +416,10 @@ impl Rules<'_> {
 
     /// KEP-2837: the requests of all containers together stay within those of the pod.
     fn pod_resources(&mut self, view: &View<'_>) {
-        let Some(budget) = view.resources else { return };
+        let spec = view.pod.spec.as_ref();
+        let Some(budget) = spec.and_then(|spec| spec.resources.as_ref()) else {
+            return;
+        };
         let kinds = [(&budget.requests, "requests"), (&budget.limits, "limits")];
         let Some(requests) = &budget.requests else {
             return;
@@ -402,10 +432,7 @@ impl Rules<'_> {
                 let resources = seen.container.resources.as_ref()?;
                 Quantity::parse(resources.requests.as_ref()?.get(resource)?).ok()
             };
-            let running = view
-                .containers
-                .iter()
-                .filter(|seen| !seen.init || seen.container.is_native_sidecar());
+            let running = view.containers.iter().filter(|seen| seen.stays());
             let sum: Quantity = running.filter_map(|seen| request(&seen)).sum();
             if sum > allowed {
                 self.broken(
@@ -420,18 +447,27 @@ impl Rules<'_> {
     }
 
     /// AppArmor annotations bind by name: a user could have prepared one for a container of ours.
-    fn app_armor(&mut self, view: &View<'_>, container: &Container<'_>) {
-        let bound = view.annotation_keys.iter().find(|key| {
+    fn app_armor(&mut self, pod: &Pod<'_>, container: &Container<'_>) {
+        let mut keys = pod.annotations().iter().map(|(key, _)| &**key);
+        let bound = keys.find(|key| {
             key.strip_prefix(APP_ARMOR)
                 .is_some_and(|name| *name == *container.name)
         });
         if let Some(key) = bound {
             self.broken(
-                *key,
+                key,
                 "sets the AppArmor profile of a container that is injected; remove it",
             );
         }
     }
+}
+
+fn mount_subject(container: &Container<'_>, mount: &Mount<'_>) -> String {
+    format!(
+        "container {:?}, mountPath {}",
+        &*container.name,
+        shown(&mount.mount_path)
+    )
 }
 
 /// Whether a mount there would hide what a container cannot do without.

@@ -15,6 +15,7 @@
 //! | no `inject` | no `inject`, some profile's `match` fits | inject those, by name |
 //! | no `inject` | no `inject`, no `match` fits | skip `NotAsked` |
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -370,7 +371,10 @@ pub fn parameter_key(key: &str) -> Option<(&str, &str)> {
 pub fn check_keys(pod: &Pod<'_>, instances: &[Instance<'_>], problems: &mut Vec<Problem>) {
     for (key, _) in pod.annotations() {
         // Kubernetes lets the domain of a key be written in any case; ours has one spelling.
-        let lower = key.to_ascii_lowercase();
+        let lower = match key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(key.to_ascii_lowercase()),
+            false => Cow::Borrowed(&**key),
+        };
         let Some((domain, name)) = lower.split_once('/') else {
             continue;
         };

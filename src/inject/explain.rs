@@ -89,12 +89,12 @@ impl Explanation {
                 let new = outcome
                     .instances
                     .iter()
-                    .filter(|report| !report.present)
+                    .filter(|report| !report.is_present())
                     .count();
                 let sentence = format!(
                     "{new} of {} instances added by {} operations",
                     outcome.instances.len(),
-                    patch.operations().len()
+                    patch.operations()
                 );
                 ("injected", "Injected", sentence, &[][..])
             }
@@ -133,10 +133,11 @@ impl Explanation {
 impl InstanceExplained {
     fn of(report: &Report<'_>) -> Self {
         let profile = &report.instance.entry.profile;
+        let resolved = report.resolved();
         let parameters = profile
             .parameters
             .iter()
-            .zip(report.resolved.values.iter().zip(&report.resolved.sources))
+            .zip(resolved.values.iter().zip(&resolved.sources))
             .map(|(parameter, (value, source))| ParameterExplained {
                 name: parameter.kebab.clone(),
                 value: value.as_ref().map_or(Json::Null, |value| value.to_json()),
@@ -153,9 +154,9 @@ impl InstanceExplained {
                 Origin::Namespace => "the namespace's annotation",
                 Origin::Match => "the profile's match",
             },
-            present: report.present,
+            present: report.is_present(),
             parameters,
-            adds: report.record.clone(),
+            adds: report.record(),
         }
     }
 }

@@ -121,7 +121,7 @@ pub fn resolve(
         if attempted[index] {
             continue;
         }
-        let admin = instance.entry.defaults.get(index).and_then(Option::as_ref);
+        let admin = instance.entry.default_of(index);
         let (value, source) = match (admin, profile.default_of(index)) {
             (Some(value), _) => (Some(value.clone()), Source::Admin),
             (None, Some(value)) => (Some(value.clone()), Source::Profile),

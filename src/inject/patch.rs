@@ -7,117 +7,182 @@
 use std::fmt::Write;
 
 /// A JSON patch of `add` operations.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Patch {
-    operations: Vec<Add>,
-}
-
-/// One `add` operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Add {
-    /// The JSON pointer (RFC 6901).
-    pub path: String,
-    /// The value, as JSON text.
-    pub value: String,
+pub struct Patch {
+    json: String,
+    operations: usize,
 }
 
 impl Patch {
-    /// Appends an operation.
-    pub fn add(&mut self, path: String, value: String) {
-        self.operations.push(Add { path, value });
-    }
-
-    /// The operations, in order.
-    pub fn operations(&self) -> &[Add] {
-        &self.operations
-    }
-
-    /// Whether the patch changes nothing.
-    pub fn is_empty(&self) -> bool {
-        self.operations.is_empty()
+    /// The number of operations.
+    pub fn operations(&self) -> usize {
+        self.operations
     }
 
     /// The patch as JSON text.
-    pub fn to_json(&self) -> String {
-        let size = self
-            .operations
-            .iter()
-            .map(|add| add.path.len() + add.value.len() + 40)
-            .sum::<usize>();
-        let mut json = String::with_capacity(size + 2);
-        json.push('[');
-        for (index, add) in self.operations.iter().enumerate() {
-            if index > 0 {
-                json.push(',');
-            }
-            json.push_str("{\"op\":\"add\",\"path\":");
-            json.push_str(&quote(&add.path));
-            json.push_str(",\"value\":");
-            json.push_str(&add.value);
-            json.push('}');
-        }
-        json.push(']');
-        json
+    pub fn as_json(&self) -> &str {
+        &self.json
     }
+}
+
+/// A piece of a JSON pointer (RFC 6901).
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Piece<'p> {
+    /// As it stands: slashes and fixed names.
+    Fixed(&'p str),
+    /// A key, as one token.
+    Key(&'p str),
+    /// An index.
+    Index(usize),
+}
+
+/// Writes a patch, operation by operation.
+#[derive(Debug)]
+pub(super) struct PatchWriter {
+    json: String,
+    operations: usize,
+}
+
+impl PatchWriter {
+    /// A writer with room for so many bytes.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        let mut json = String::with_capacity(bytes);
+        json.push('[');
+        Self {
+            json,
+            operations: 0,
+        }
+    }
+
+    /// An `add` operation at the end of a list.
+    pub(super) fn append(&mut self, list: &[Piece<'_>], value: impl FnOnce(&mut String)) {
+        self.operation(list, "/-", value);
+    }
+
+    /// An `add` operation, whose value `value` writes as JSON text.
+    pub(super) fn add(&mut self, path: &[Piece<'_>], value: impl FnOnce(&mut String)) {
+        self.operation(path, "", value);
+    }
+
+    fn operation(&mut self, path: &[Piece<'_>], end: &str, value: impl FnOnce(&mut String)) {
+        let json = &mut self.json;
+        if self.operations > 0 {
+            json.push(',');
+        }
+        self.operations += 1;
+        json.push_str("{\"op\":\"add\",\"path\":\"");
+        for piece in path {
+            match piece {
+                Piece::Fixed(text) => json.push_str(text),
+                Piece::Key(key) => push_token(json, key),
+                Piece::Index(index) => {
+                    // Writing to a String does not fail.
+                    let _ = write!(json, "{index}");
+                }
+            }
+        }
+        json.push_str(end);
+        json.push_str("\",\"value\":");
+        value(json);
+        json.push('}');
+    }
+
+    /// The whole patch.
+    pub(super) fn finish(mut self) -> Patch {
+        self.json.push(']');
+        Patch {
+            json: self.json,
+            operations: self.operations,
+        }
+    }
+}
+
+/// Appends a key as one token of a JSON pointer (RFC 6901, section 3), as it stands in a JSON string.
+fn push_token(json: &mut String, key: &str) {
+    for character in key.chars() {
+        match character {
+            '~' => json.push_str("~0"),
+            '/' => json.push_str("~1"),
+            other => push_escaped(json, other),
+        }
+    }
+}
+
+fn push_escaped(json: &mut String, character: char) {
+    match character {
+        '"' => json.push_str("\\\""),
+        '\\' => json.push_str("\\\\"),
+        '\n' => json.push_str("\\n"),
+        '\r' => json.push_str("\\r"),
+        '\t' => json.push_str("\\t"),
+        control if control < ' ' => {
+            // Writing to a String does not fail.
+            let _ = write!(json, "\\u{:04x}", control as u32);
+        }
+        other => json.push(other),
+    }
+}
+
+/// Appends text as a JSON string.
+pub fn push_quoted(json: &mut String, text: &str) {
+    json.push('"');
+    let mut rest = text;
+    // Runs of what needs no escape are copied whole.
+    while let Some(at) = rest
+        .bytes()
+        .position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
+    {
+        json.push_str(&rest[..at]);
+        push_escaped(json, char::from(rest.as_bytes()[at]));
+        rest = &rest[at + 1..];
+    }
+    json.push_str(rest);
+    json.push('"');
 }
 
 /// Text as a JSON string.
 pub fn quote(text: &str) -> String {
-    let plain = text
-        .bytes()
-        .all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
-    if plain {
-        return format!("\"{text}\"");
-    }
-    let mut quoted = String::with_capacity(text.len() + 16);
-    quoted.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            control if control < ' ' => {
-                // Writing to a String does not fail.
-                let _ = write!(quoted, "\\u{:04x}", control as u32);
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
+    let mut quoted = String::with_capacity(text.len() + text.len() / 8 + 2);
+    push_quoted(&mut quoted, text);
     quoted
 }
 
-/// A list of JSON texts as a JSON array.
-pub fn array<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
-    let mut json = String::from("[");
-    for (index, item) in items.into_iter().enumerate() {
-        if index > 0 {
-            json.push(',');
-        }
-        json.push_str(item);
-    }
-    json.push(']');
-    json
-}
-
-/// Pairs as a JSON object of strings.
-pub fn object<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let mut json = String::from("{");
+/// Appends pairs as a JSON object of strings.
+pub fn push_object<'a>(json: &mut String, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    json.push('{');
     for (index, (key, value)) in pairs.into_iter().enumerate() {
         if index > 0 {
             json.push(',');
         }
-        json.push_str(&quote(key));
+        push_quoted(json, key);
         json.push(':');
-        json.push_str(&quote(value));
+        push_quoted(json, value);
     }
     json.push('}');
-    json
 }
 
-/// A key as one token of a JSON pointer (RFC 6901, section 3).
-pub fn token(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_are_escaped_where_they_must_be() {
+        let mut writer = PatchWriter::with_capacity(0);
+        writer.add(&[Piece::Fixed("/a/"), Piece::Key("x/~y\"z\n")], |json| {
+            push_quoted(json, "\u{1}a\\\"ö\t");
+        });
+        writer.add(&[Piece::Fixed("/b/"), Piece::Index(12)], |json| {
+            json.push_str("[1,2]");
+        });
+        let patch = writer.finish();
+        assert_eq!(patch.operations(), 2);
+        let tree: serde_json::Value = serde_json::from_str(patch.as_json()).unwrap();
+        assert_eq!(
+            tree,
+            serde_json::json!([
+                {"op": "add", "path": "/a/x~1~0y\"z\n", "value": "\u{1}a\\\"ö\t"},
+                {"op": "add", "path": "/b/12", "value": [1, 2]},
+            ])
+        );
+    }
 }

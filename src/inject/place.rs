@@ -1,16 +1,22 @@
 //! Where each fragment goes: order of containers, mounts of the application, shared directories, and what
 //! collides.
 
-use serde_json::{Value as Json, json};
+use std::borrow::Cow;
 
-use super::SidecarMode;
+use serde_json::Value as Json;
+
 use super::decide::Instance;
-use super::plan::{Addition, ContainerRef, Fragment, NewVolume, Plan, Slot};
+use super::fragment::{
+    ContainerFragment, EnvFragment, ForApplication, Fragments, Position, Role, ShareFragment,
+};
+use super::patch::push_quoted;
+use super::plan::{
+    ContainerRef, NewAnnotation, NewContainer, NewMount, NewVolume, Plan, SharedMount, Slot,
+};
 use super::pod::{Container, Mount, Pod};
 use super::problem::{Code, Problem, shown};
-use super::render::{File, ForApplication, Position, Rendered};
 use super::share;
-use super::status::Record;
+use super::status::Addition;
 
 /// kubectl picks this container when it is not told which.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -19,91 +25,73 @@ const MAX_KEY_NAME: usize = 63;
 /// How many containers a message names.
 const MAX_NAMES: usize = 10;
 
+/// An instance that is to be added, and what it adds.
+#[derive(Debug, Clone, Copy)]
+pub struct NewInstance<'p> {
+    /// The instance.
+    pub instance: &'p Instance<'p>,
+    /// What it adds.
+    pub fragments: &'p Fragments,
+}
+
 /// Places everything that the instances add. Problems are added; the plan is then incomplete.
-pub fn place(
-    pod: &Pod<'_>,
-    instances: &[(&Instance<'_>, Rendered)],
-    mode: SidecarMode,
+pub fn place<'p>(
+    pod: &'p Pod<'p>,
+    instances: &[NewInstance<'p>],
     problems: &mut Vec<Problem>,
-) -> Plan {
+) -> Plan<'p> {
     let mut placer = Placer {
         pod,
         problems,
-        plan: Plan::default(),
+        plan: Plan::with_room(instances),
     };
-    for (instance, _) in instances {
-        placer.plan.records.push(Record {
-            instance: instance.name.clone(),
-            profile: instance.entry.profile.name.clone(),
-            revision: instance.entry.profile.revision.clone(),
-            ..Record::default()
+    for new in instances {
+        placer.plan.additions.push(Addition {
+            record: &new.fragments.record,
+            shares: Vec::new(),
         });
     }
-    for (owner, (instance, rendered)) in instances.iter().enumerate() {
-        placer.volumes(owner, rendered);
-        placer.files(owner, &instance.name, &rendered.files);
-        placer.application(owner, instance, rendered);
-        placer.pod_level(instance, rendered);
-        placer.plan.warnings.extend(
-            rendered
-                .warnings
-                .iter()
-                .map(|text| format!("{}: {text}", instance.name)),
-        );
+    let mut targets = Vec::with_capacity(instances.len());
+    for new in instances {
+        placer.volumes(new.fragments);
+        placer.files(new.fragments);
+        let usual = placer.usual_targets(*new);
+        placer.application(*new, &usual);
+        targets.push(usual);
+        placer.pod_level(*new);
+        let warnings = new.fragments.warnings.iter();
+        placer
+            .plan
+            .warnings
+            .extend(warnings.map(|it| Cow::Borrowed(it.as_str())));
     }
     // Shares come after every mount is known, so that one instance can share what another mounts.
-    let extra: Vec<_> = instances
-        .iter()
-        .enumerate()
-        .map(|(owner, (instance, rendered))| placer.shares(owner, instance, rendered))
-        .collect();
-    placer.containers(instances, &extra, mode);
+    for (owner, (new, targets)) in instances.iter().zip(&targets).enumerate() {
+        placer.shares(owner, *new, targets);
+    }
+    placer.containers(instances);
     placer.plan
 }
 
-struct Placer<'p, 'a> {
-    pod: &'p Pod<'a>,
-    problems: &'p mut Vec<Problem>,
-    plan: Plan,
+struct Placer<'q, 'p> {
+    pod: &'p Pod<'p>,
+    problems: &'q mut Vec<Problem>,
+    plan: Plan<'p>,
 }
 
-/// A mount that a share gives to the injected containers of one instance.
-struct SharedMount {
-    containers: Option<Vec<String>>,
-    json: Json,
-}
-
-impl Placer<'_, '_> {
+impl<'p> Placer<'_, 'p> {
     fn problem(&mut self, code: Code, subject: impl Into<String>, message: impl Into<String>) {
         self.problems.push(Problem::new(code, subject, message));
     }
 
-    fn volumes(&mut self, owner: usize, rendered: &Rendered) {
-        for json in &rendered.volumes {
-            self.volume(owner, json);
-        }
+    fn volumes(&mut self, fragments: &'p Fragments) {
+        let volumes = fragments.volumes.iter().chain(&fragments.files_volume);
+        self.plan.volumes.extend(volumes.map(NewVolume::from));
     }
 
-    fn volume(&mut self, owner: usize, json: &Json) {
-        let name = json
-            .get("name")
-            .and_then(Json::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        self.plan.records[owner].volumes.push(name.clone());
-        self.plan.volumes.push(NewVolume {
-            name,
-            json: json.to_string(),
-        });
-    }
-
-    fn files(&mut self, owner: usize, instance: &str, files: &[File]) {
-        if files.is_empty() {
-            return;
-        }
-        let mut items = Vec::with_capacity(files.len());
-        for file in files {
-            let name = format!("{instance}.{}", file.name);
+    fn files(&mut self, fragments: &'p Fragments) {
+        for file in &fragments.files {
+            let name = file.key.split_once('/').map_or("", |(_, name)| name);
             if name.len() > MAX_KEY_NAME {
                 self.problem(
                     Code::InvalidResult,
@@ -114,61 +102,55 @@ impl Placer<'_, '_> {
                     ),
                 );
             }
-            items.push(json!({
-                "path": file.name,
-                "fieldRef": {
-                    "apiVersion": "v1",
-                    "fieldPath": format!("metadata.annotations['{}']", file.key),
-                },
-            }));
-            self.annotation(&file.key, &file.content);
-            self.plan.records[owner].files.push(file.name.clone());
+            self.annotation(&file.key, &file.content, Some(&file.quoted));
         }
-        let volume = json!({"name": format!("{instance}-files"), "downwardAPI": {"items": items}});
-        self.volume(owner, &volume);
     }
 
-    fn annotation(&mut self, key: &str, value: &str) {
-        let existing = self
-            .pod
-            .annotation(key)
-            .map(str::to_owned)
-            .or_else(|| planned(&self.plan.annotations, key));
-        match existing {
+    fn annotation(&mut self, key: &'p str, value: &'p str, quoted: Option<&'p str>) {
+        let planned = || {
+            let mut planned = self.plan.annotations.iter();
+            planned
+                .find(|known| known.key == key)
+                .map(|known| known.value)
+        };
+        match self.pod.annotation(key).or_else(planned) {
             None => self
                 .plan
                 .annotations
-                .push((key.to_owned(), value.to_owned())),
+                .push(NewAnnotation { key, value, quoted }),
             Some(existing) if existing == value => {}
             Some(existing) => self.problem(
                 Code::Collision,
                 format!("metadata.annotations[{key}]"),
                 format!(
                     "is already {}; the profile sets it to {}",
-                    shown(&existing),
+                    shown(existing),
                     shown(value)
                 ),
             ),
         }
     }
 
-    fn label(&mut self, key: &str, value: &str) {
-        let existing = self
-            .pod
-            .labels()
-            .iter()
+    fn label(&mut self, key: &'p str, value: &'p str) {
+        let mut own = self.pod.labels().iter();
+        let own = own
             .find(|(known, _)| **known == *key)
-            .map(|(_, value)| value.to_string())
-            .or_else(|| planned(&self.plan.labels, key));
-        match existing {
-            None => self.plan.labels.push((key.to_owned(), value.to_owned())),
+            .map(|(_, value)| &**value);
+        let planned = || {
+            let mut planned = self.plan.labels.iter();
+            planned
+                .find(|(known, _)| *known == key)
+                .map(|(_, value)| *value)
+        };
+        match own.or_else(planned) {
+            None => self.plan.labels.push((key, value)),
             Some(existing) if existing == value => {}
             Some(existing) => self.problem(
                 Code::Collision,
                 format!("metadata.labels[{key}]"),
                 format!(
                     "is already {}; the profile sets it to {}",
-                    shown(&existing),
+                    shown(existing),
                     shown(value)
                 ),
             ),
@@ -182,9 +164,7 @@ impl Placer<'_, '_> {
         names: Option<&[String]>,
     ) -> Vec<ContainerRef> {
         let Some(names) = names else {
-            return (0..self.pod.containers().len())
-                .map(|index| ContainerRef { init: false, index })
-                .collect();
+            return ContainerRef::ordinary(self.pod).collect();
         };
         let mut found = Vec::with_capacity(names.len());
         for name in names {
@@ -229,47 +209,73 @@ impl Placer<'_, '_> {
         found
     }
 
-    fn application(&mut self, owner: usize, instance: &Instance<'_>, rendered: &Rendered) {
-        for item in &rendered.env {
-            for at in self.targets(instance, rendered, item) {
-                self.env(owner, instance, at, &item.json);
+    /// The pod's own containers that an instance is for, if it has anything for them.
+    fn usual_targets(&mut self, new: NewInstance<'p>) -> Vec<ContainerRef> {
+        let fragments = new.fragments;
+        let is_usual = |containers: &Option<Vec<String>>| containers.is_none();
+        let needed = fragments.env.iter().any(|item| is_usual(&item.containers))
+            || fragments
+                .mounts
+                .iter()
+                .any(|item| is_usual(&item.containers))
+            || !fragments.shares.is_empty();
+        if needed {
+            self.application_containers(new.instance, fragments.application_containers.as_deref())
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn application(&mut self, new: NewInstance<'p>, usual: &[ContainerRef]) {
+        let NewInstance {
+            instance,
+            fragments,
+        } = new;
+        for ForApplication { containers, item } in &fragments.env {
+            for at in self.targets(instance, containers.as_deref(), usual).iter() {
+                self.env(instance, *at, item);
             }
         }
-        for item in &rendered.mounts {
-            for at in self.targets(instance, rendered, item) {
-                self.mount(owner, instance, at, &item.json);
+        for ForApplication { containers, item } in &fragments.mounts {
+            for at in self.targets(instance, containers.as_deref(), usual).iter() {
+                let new = NewMount {
+                    mount: item.mount.borrowed(),
+                    text: Cow::Borrowed(&*item.text),
+                };
+                self.mount(instance, *at, new);
             }
         }
     }
 
-    fn targets(
+    fn targets<'u>(
         &mut self,
         instance: &Instance<'_>,
-        rendered: &Rendered,
-        item: &ForApplication,
-    ) -> Vec<ContainerRef> {
-        let names = item
-            .containers
-            .as_deref()
-            .or(rendered.application_containers.as_deref());
-        self.application_containers(instance, names)
+        names: Option<&[String]>,
+        usual: &'u [ContainerRef],
+    ) -> Cow<'u, [ContainerRef]> {
+        match names {
+            None => Cow::Borrowed(usual),
+            Some(_) => Cow::Owned(self.application_containers(instance, names)),
+        }
     }
 
-    fn env(&mut self, owner: usize, instance: &Instance<'_>, at: ContainerRef, json: &Json) {
+    fn env(&mut self, instance: &Instance<'_>, at: ContainerRef, new: &'p EnvFragment) {
         let Some(container) = at.get(self.pod) else {
             return;
         };
-        let name = json.get("name").and_then(Json::as_str).unwrap_or_default();
-        let text = json.to_string();
-        let subject = format!("container {:?}, env {name:?}", &*container.name);
-        if let Some(existing) = container.env().iter().find(|known| *known.name == *name) {
+        let subject = || format!("container {:?}, env {:?}", &*container.name, new.name);
+        if let Some(existing) = container
+            .env()
+            .iter()
+            .find(|known| *known.name == *new.name)
+        {
             let source: Option<Json> = existing
                 .value_from
                 .and_then(|raw| serde_json::from_str(raw.get()).ok());
-            let same = match (json.get("valueFrom"), source) {
+            let same = match (new.json.get("valueFrom"), source) {
                 (None, None) => {
-                    existing.value.as_deref().unwrap_or_default()
-                        == json.get("value").and_then(Json::as_str).unwrap_or_default()
+                    let value = new.json.get("value").and_then(Json::as_str);
+                    existing.value.as_deref().unwrap_or_default() == value.unwrap_or_default()
                 }
                 // The API server fills in defaults, such as `fieldRef.apiVersion`.
                 (Some(wanted), Some(given)) => holds(&given, wanted),
@@ -278,7 +284,7 @@ impl Placer<'_, '_> {
             if !same {
                 self.problem(
                     Code::Collision,
-                    subject,
+                    subject(),
                     format!(
                         "is already set to another value; {:?} would set it",
                         instance.name
@@ -287,123 +293,103 @@ impl Placer<'_, '_> {
             }
             return;
         }
-        let planned = self
-            .plan
-            .env
-            .iter()
-            .find(|known| known.at == at && env_name(&known.json).as_deref() == Some(name));
-        match planned {
-            Some(planned) if planned.json == text => {}
+        let Some(received) = self.plan.received_mut(self.pod, at) else {
+            return;
+        };
+        match received.env.iter().find(|known| known.name == new.name) {
+            Some(planned) if planned.text == new.text => {}
             Some(_) => self.problem(
                 Code::Collision,
-                subject,
+                subject(),
                 "is set by two instances to different values",
             ),
-            None => self.plan.env.push(Addition {
-                at,
-                owner,
-                json: text,
-            }),
+            None => received.env.push(new),
         }
     }
 
-    fn mount(&mut self, owner: usize, instance: &Instance<'_>, at: ContainerRef, json: &Json) {
+    fn mount(&mut self, instance: &Instance<'_>, at: ContainerRef, new: NewMount<'p>) {
         let Some(container) = at.get(self.pod) else {
             return;
         };
-        let text = json.to_string();
-        let Ok(new) = serde_json::from_str::<Mount<'_>>(&text) else {
-            return;
-        };
+        let wanted = &new.mount;
         let same = |known: &Mount<'_>| {
-            known.name == new.name
+            *known.name == *wanted.name
                 && known.sub_path.as_deref().unwrap_or_default()
-                    == new.sub_path.as_deref().unwrap_or_default()
+                    == wanted.sub_path.as_deref().unwrap_or_default()
         };
-        let subject = format!(
-            "container {:?}, mountPath {:?}",
-            &*container.name, &*new.mount_path
-        );
+        let subject = || {
+            format!(
+                "container {:?}, mountPath {:?}",
+                &*container.name, &*wanted.mount_path
+            )
+        };
         if let Some(existing) = container
             .mounts()
             .iter()
-            .find(|known| share::same_path(&known.mount_path, &new.mount_path))
+            .find(|known| share::same_path(&known.mount_path, &wanted.mount_path))
         {
             if !same(existing) {
                 let message = format!(
                     "is already taken by the volume {:?}; {:?} would mount {:?} there",
-                    &*existing.name, instance.name, &*new.name
+                    &*existing.name, instance.name, &*wanted.name
                 );
-                self.problem(Code::Collision, subject, message);
+                self.problem(Code::Collision, subject(), message);
             }
             return;
         }
-        let planned = self
-            .plan
+        let Some(received) = self.plan.received_mut(self.pod, at) else {
+            return;
+        };
+        let planned = received
             .mounts
             .iter()
-            .filter(|known| known.at == at)
-            .find_map(|known| {
-                let mount: Mount<'_> = serde_json::from_str(&known.json).ok()?;
-                share::same_path(&mount.mount_path, &new.mount_path).then(|| same(&mount))
-            });
-        match planned {
+            .find(|known| share::same_path(&known.mount.mount_path, &wanted.mount_path));
+        match planned.map(|planned| same(&planned.mount)) {
             Some(true) => {}
             Some(false) => self.problem(
                 Code::Collision,
-                subject,
+                subject(),
                 "two instances mount different volumes there",
             ),
-            None => self.plan.mounts.push(Addition {
-                at,
-                owner,
-                json: text,
-            }),
+            None => received.mounts.push(new),
         }
     }
 
-    fn pod_level(&mut self, instance: &Instance<'_>, rendered: &Rendered) {
-        for (key, value) in &rendered.labels {
+    fn pod_level(&mut self, new: NewInstance<'p>) {
+        let NewInstance {
+            instance,
+            fragments,
+        } = new;
+        for (key, value) in &fragments.labels {
             self.label(key, value);
         }
-        for (key, value) in &rendered.annotations {
-            self.annotation(key, value);
+        for (key, value) in &fragments.annotations {
+            self.annotation(key, value, None);
         }
         let spec = self.pod.spec.as_ref();
-        for secret in &rendered.image_pull_secrets {
-            let name = secret
-                .get("name")
-                .and_then(Json::as_str)
-                .unwrap_or_default();
+        for name in &fragments.image_pull_secrets {
             let there = spec
                 .and_then(|spec| spec.image_pull_secrets.as_deref())
                 .unwrap_or_default()
                 .iter()
                 .any(|known| known.name.as_deref() == Some(name));
-            if !there
-                && !self
-                    .plan
-                    .image_pull_secrets
-                    .iter()
-                    .any(|known| known == name)
-            {
-                self.plan.image_pull_secrets.push(name.to_owned());
+            if !there && !self.plan.image_pull_secrets.contains(&name.as_str()) {
+                self.plan.image_pull_secrets.push(name);
             }
         }
-        for alias in &rendered.host_aliases {
+        for alias in &fragments.host_aliases {
             let there = spec
                 .and_then(|spec| spec.host_aliases.as_deref())
                 .unwrap_or_default()
                 .iter()
                 .any(|known| {
-                    serde_json::from_str::<Json>(known.get()).is_ok_and(|known| known == *alias)
+                    serde_json::from_str::<Json>(known.get()).is_ok_and(|known| known == alias.json)
                 });
-            let text = alias.to_string();
-            if !there && !self.plan.host_aliases.contains(&text) {
-                self.plan.host_aliases.push(text);
+            if !there && !self.plan.host_aliases.contains(&alias.text.as_str()) {
+                self.plan.host_aliases.push(&alias.text);
             }
         }
-        if let Some(value) = rendered.share_process_namespace {
+        if let Some(value) = fragments.share_process_namespace {
             let existing = spec
                 .and_then(|spec| spec.share_process_namespace)
                 .or(self.plan.share_process_namespace);
@@ -419,43 +405,29 @@ impl Placer<'_, '_> {
         }
     }
 
-    fn shares(
-        &mut self,
-        owner: usize,
-        instance: &Instance<'_>,
-        rendered: &Rendered,
-    ) -> Vec<SharedMount> {
-        let mut mounts = Vec::with_capacity(rendered.shares.len());
-        for share in &rendered.shares {
-            let subject = format!("share {:?} of {:?}", share.name, instance.name);
-            let targets =
-                self.application_containers(instance, rendered.application_containers.as_deref());
-            let cover = match share::find_cover(self.pod, &self.plan.mounts, &targets, &share.path)
-            {
+    fn shares(&mut self, owner: usize, new: NewInstance<'p>, targets: &[ContainerRef]) {
+        let NewInstance {
+            instance,
+            fragments,
+        } = new;
+        for fragment in &fragments.shares {
+            let share = &fragment.share;
+            let cover = match share::find_cover(self.pod, &self.plan, targets, &share.path) {
                 Ok(cover) => cover,
                 Err(message) => {
+                    let subject = format!("share {:?} of {:?}", share.name, instance.name);
                     self.problem(Code::Unsupported, subject, message);
                     continue;
                 }
             };
             let cover =
-                cover.unwrap_or_else(|| self.create_share(owner, instance, share, &targets));
-            let mut mount = json!({
-                "name": cover.volume,
-                "mountPath": share.mount_path.as_deref().unwrap_or(&share.path),
-            });
-            if let Some(sub_path) = cover.sub_path {
-                mount["subPath"] = Json::String(sub_path);
-            }
-            if share.read_only {
-                mount["readOnly"] = Json::Bool(true);
-            }
-            mounts.push(SharedMount {
-                containers: share.containers.clone(),
-                json: mount,
+                cover.unwrap_or_else(|| self.create_share(owner, instance, fragment, targets));
+            self.plan.shared.push(SharedMount {
+                owner,
+                containers: share.containers.as_deref(),
+                mount: new_mount(cover, fragment.mount_path(), share.read_only),
             });
         }
-        mounts
     }
 
     /// Makes a volume for a directory that the application has on no volume.
@@ -463,152 +435,120 @@ impl Placer<'_, '_> {
         &mut self,
         owner: usize,
         instance: &Instance<'_>,
-        share: &crate::profile::compile::Share,
+        fragment: &'p ShareFragment,
         targets: &[ContainerRef],
-    ) -> share::Cover {
-        let volume = format!("{}-{}", instance.name, share.name);
-        let mut empty = json!({"sizeLimit": share.size_limit});
-        if let Some(medium) = &share.medium {
-            empty["medium"] = Json::String(medium.clone());
-        }
-        self.volume(owner, &json!({"name": volume, "emptyDir": empty}));
-        let mount = json!({"name": volume, "mountPath": share.path});
-        for below in share::mounts_below(self.pod, targets, &share.path) {
-            self.plan.warnings.push(format!(
-                "{}: {below} is a volume of its own below {}, whose files the sidecar does not see",
-                instance.name, share.path
-            ));
+    ) -> share::Cover<'p> {
+        let path = &fragment.share.path;
+        let volume = NewVolume::from(&fragment.volume);
+        let cover = share::Cover {
+            volume: Cow::Borrowed(volume.name),
+            sub_path: Cow::Borrowed(""),
+        };
+        self.plan.additions[owner].shares.push(volume.name);
+        self.plan.volumes.push(volume);
+        for below in share::mounts_below(self.pod, targets, path) {
+            self.plan.warnings.push(Cow::Owned(format!(
+                "{}: {below} is a volume of its own below {path}, whose files the sidecar does not see",
+                instance.name
+            )));
         }
         for target in targets {
-            self.mount(owner, instance, *target, &mount);
+            let mount = new_mount(cover.clone(), path, false);
+            self.mount(instance, *target, mount);
         }
-        self.plan.warnings.push(format!(
-            "{}: a new volume at {} hides what the image has there",
-            instance.name, share.path
-        ));
-        share::Cover {
-            volume,
-            sub_path: None,
-        }
+        self.plan.warnings.push(Cow::Borrowed(&fragment.warning));
+        cover
     }
 
-    fn containers(
-        &mut self,
-        instances: &[(&Instance<'_>, Rendered)],
-        shared: &[Vec<SharedMount>],
-        mode: SidecarMode,
-    ) {
+    fn containers(&mut self, instances: &[NewInstance<'p>]) {
         let ends = self
             .pod
             .spec
             .as_ref()
             .and_then(|spec| spec.restart_policy.as_deref())
             .is_some_and(|policy| matches!(policy, "Never" | "OnFailure"));
-        let mut init: Vec<(usize, Position)> = Vec::new();
-        for (owner, (instance, rendered)) in instances.iter().enumerate() {
-            for container in &rendered.init_containers {
-                let mut json = container.json.clone();
-                add_mounts(&mut json, &shared[owner]);
-                let sidecar = json.get("restartPolicy").and_then(Json::as_str) == Some("Always");
-                if sidecar && mode == SidecarMode::Container {
-                    if let Some(object) = json.as_object_mut() {
-                        object.shift_remove("restartPolicy");
-                    }
-                    let fragment = self.fragment(owner, &json, false);
-                    if ends {
-                        let name = self.plan.fragments[fragment].name.clone();
-                        self.problem(
-                            Code::Unsupported,
-                            "spec.restartPolicy",
-                            format!(
-                                "a pod that ends would never finish: this cluster has no native sidecars, so {name:?} of {:?} would keep it running",
-                                instance.name
-                            ),
-                        );
-                    }
-                    self.plan.containers.push(fragment);
-                } else {
-                    let fragment = self.fragment(owner, &json, true);
-                    init.push((fragment, container.position.clone()));
+        let mut init: Vec<(usize, &'p Position)> = Vec::new();
+        for (owner, new) in instances.iter().enumerate() {
+            for fragment in &new.fragments.init_containers {
+                let index = self.container(owner, fragment);
+                if let Role::Init(position) = &fragment.role {
+                    init.push((index, position));
+                    continue;
                 }
-            }
-        }
-        for (owner, (instance, rendered)) in instances.iter().enumerate() {
-            for container in &rendered.containers {
-                let mut json = container.clone();
-                add_mounts(&mut json, &shared[owner]);
-                let fragment = self.fragment(owner, &json, false);
-                self.plan.containers.push(fragment);
+                self.plan.ordinary.push(index);
                 if ends {
-                    self.plan.warnings.push(format!(
-                        "{}: the pod ends only when {:?} ends too",
-                        instance.name, self.plan.fragments[fragment].name
-                    ));
+                    self.problem(
+                        Code::Unsupported,
+                        "spec.restartPolicy",
+                        format!(
+                            "a pod that ends would never finish: this cluster has no native sidecars, so {:?} of {:?} would keep it running",
+                            fragment.name(), new.instance.name
+                        ),
+                    );
                 }
             }
         }
-        self.order_init(init);
+        for (owner, new) in instances.iter().enumerate() {
+            for fragment in &new.fragments.containers {
+                let index = self.container(owner, fragment);
+                self.plan.ordinary.push(index);
+                if ends {
+                    self.plan.warnings.push(Cow::Owned(format!(
+                        "{}: the pod ends only when {:?} ends too",
+                        new.instance.name,
+                        fragment.name()
+                    )));
+                }
+            }
+        }
+        self.order_init(&init);
         let chosen = self.pod.annotation(DEFAULT_CONTAINER).is_some()
             || self
                 .plan
                 .annotations
                 .iter()
-                .any(|(key, _)| key == DEFAULT_CONTAINER);
-        if !self.plan.containers.is_empty()
+                .any(|known| known.key == DEFAULT_CONTAINER);
+        if !self.plan.ordinary.is_empty()
             && !chosen
             && let Some(first) = self.pod.containers().first()
         {
-            self.plan
-                .annotations
-                .push((DEFAULT_CONTAINER.to_owned(), first.name.to_string()));
+            self.plan.annotations.push(NewAnnotation {
+                key: DEFAULT_CONTAINER,
+                value: &first.name,
+                quoted: None,
+            });
         }
     }
 
-    fn fragment(&mut self, owner: usize, json: &Json, init: bool) -> usize {
-        let name = json
-            .get("name")
-            .and_then(Json::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        let record = &mut self.plan.records[owner];
-        if init {
-            &mut record.init_containers
-        } else {
-            &mut record.containers
-        }
-        .push(name.clone());
-        self.plan.fragments.push(Fragment {
-            owner,
-            name,
-            json: json.to_string(),
-        });
-        self.plan.fragments.len() - 1
+    fn container(&mut self, owner: usize, fragment: &'p ContainerFragment) -> usize {
+        self.plan.containers.push(NewContainer { owner, fragment });
+        self.plan.containers.len() - 1
     }
 
     /// The final order: items at `first`, the blocks of the instances, the pod's own, items at `last`;
     /// then each item that stands beside a named container is put there.
-    fn order_init(&mut self, new: Vec<(usize, Position)>) {
+    fn order_init(&mut self, new: &[(usize, &'p Position)]) {
         if new.is_empty() {
             return;
         }
-        let at = |wanted: &Position| {
-            let wanted = wanted.clone();
+        let at = |wanted: Position| {
             new.iter()
-                .filter(move |(_, position)| *position == wanted)
+                .filter(move |(_, position)| **position == wanted)
                 .map(|(index, _)| Slot::New(*index))
         };
-        let mut order: Vec<Slot> = at(&Position::First).chain(at(&Position::Block)).collect();
+        let mut order: Vec<Slot> = Vec::with_capacity(new.len() + self.pod.init_containers().len());
+        order.extend(at(Position::First).chain(at(Position::Block)));
         order.extend((0..self.pod.init_containers().len()).map(Slot::Own));
-        order.extend(at(&Position::Last));
-        let mut waiting: Vec<(usize, Position)> = new
+        order.extend(at(Position::Last));
+        let mut waiting: Vec<(usize, &'p Position)> = new
             .iter()
             .filter(|(_, position)| matches!(position, Position::Before(_) | Position::After(_)))
-            .cloned()
+            .copied()
             .collect();
         loop {
             let before = waiting.len();
-            let mut anchored: Vec<(String, usize)> = Vec::new();
-            waiting.retain(|(fragment, position)| {
+            let mut anchored: Vec<&str> = Vec::new();
+            waiting.retain(|(index, position)| {
                 let (Position::Before(name) | Position::After(name)) = position else {
                     return false;
                 };
@@ -619,32 +559,35 @@ impl Placer<'_, '_> {
                     return true;
                 };
                 // Several items after one anchor keep their order.
-                let follow = anchored.iter().filter(|(known, _)| known == name).count();
-                let index = match position {
+                let follow = anchored.iter().filter(|known| *known == name).count();
+                let place = match position {
                     Position::After(_) => {
-                        anchored.push((name.clone(), *fragment));
+                        anchored.push(name);
                         anchor + 1 + follow
                     }
                     _ => anchor,
                 };
-                order.insert(index, Slot::New(*fragment));
+                order.insert(place, Slot::New(*index));
                 false
             });
             if waiting.is_empty() || waiting.len() == before {
                 break;
             }
         }
-        for (fragment, position) in waiting {
+        for (index, position) in waiting {
             let (Position::Before(name) | Position::After(name)) = position else {
                 continue;
             };
-            let fragment = self.plan.fragments[fragment].name.clone();
+            let subject = format!(
+                "container {:?}",
+                self.slot_name(Slot::New(index)).unwrap_or_default()
+            );
             self.problem(
                 Code::Unsupported,
-                format!("container {fragment:?}"),
+                subject,
                 format!(
                     "stands beside the init container {}, which the pod does not have",
-                    shown(&name)
+                    shown(name)
                 ),
             );
         }
@@ -660,10 +603,39 @@ impl Placer<'_, '_> {
                 .map(|container| &*container.name),
             Slot::New(index) => self
                 .plan
-                .fragments
+                .containers
                 .get(index)
-                .map(|fragment| fragment.name.as_str()),
+                .map(|new| new.fragment.name()),
         }
+    }
+}
+
+/// The mount of a covered directory at that path.
+fn new_mount<'p>(cover: share::Cover<'p>, path: &'p str, read_only: bool) -> NewMount<'p> {
+    let share::Cover { volume, sub_path } = cover;
+    let mut text = String::with_capacity(volume.len() + path.len() + sub_path.len() + 64);
+    text.push_str("{\"name\":");
+    push_quoted(&mut text, &volume);
+    text.push_str(",\"mountPath\":");
+    push_quoted(&mut text, path);
+    if !sub_path.is_empty() {
+        text.push_str(",\"subPath\":");
+        push_quoted(&mut text, &sub_path);
+    }
+    if read_only {
+        text.push_str(",\"readOnly\":true");
+    }
+    text.push('}');
+    let mount = Mount {
+        name: volume.into(),
+        mount_path: path.into(),
+        sub_path: (!sub_path.is_empty()).then(|| sub_path.into()),
+        read_only: read_only.then_some(true),
+        ..Mount::default()
+    };
+    NewMount {
+        mount,
+        text: Cow::Owned(text),
     }
 }
 
@@ -674,50 +646,5 @@ fn holds(given: &Json, wanted: &Json) -> bool {
             .iter()
             .all(|(key, wanted)| given.get(key).is_some_and(|given| holds(given, wanted))),
         _ => given == wanted,
-    }
-}
-
-fn planned(pairs: &[(String, String)], key: &str) -> Option<String> {
-    pairs
-        .iter()
-        .find(|(known, _)| known == key)
-        .map(|(_, value)| value.clone())
-}
-
-fn env_name(json: &str) -> Option<String> {
-    serde_json::from_str::<Json>(json)
-        .ok()?
-        .get("name")?
-        .as_str()
-        .map(str::to_owned)
-}
-
-fn add_mounts(container: &mut Json, shared: &[SharedMount]) {
-    let name = container
-        .get("name")
-        .and_then(Json::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let mounts: Vec<Json> = shared
-        .iter()
-        .filter(|mount| {
-            mount
-                .containers
-                .as_ref()
-                .is_none_or(|names| names.contains(&name))
-        })
-        .map(|mount| mount.json.clone())
-        .collect();
-    if mounts.is_empty() {
-        return;
-    }
-    let Some(object) = container.as_object_mut() else {
-        return;
-    };
-    match object.get_mut("volumeMounts").and_then(Json::as_array_mut) {
-        Some(existing) => existing.extend(mounts),
-        None => {
-            object.insert("volumeMounts".to_owned(), Json::Array(mounts));
-        }
     }
 }

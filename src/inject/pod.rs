@@ -24,6 +24,42 @@ impl Deref for Text<'_> {
     }
 }
 
+impl Text<'_> {
+    /// The same text, borrowed from this one.
+    pub fn borrowed(&self) -> Text<'_> {
+        Text(Cow::Borrowed(&self.0))
+    }
+
+    /// The same text, on its own.
+    pub fn into_owned(self) -> Text<'static> {
+        Text(Cow::Owned(self.0.into_owned()))
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl<'a> From<Text<'a>> for Cow<'a, str> {
+    fn from(text: Text<'a>) -> Self {
+        text.0
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Text<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        Self(text)
+    }
+}
+
+impl From<String> for Text<'_> {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+}
+
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -142,6 +178,9 @@ pub struct Spec<'a> {
     /// Whether the pod uses the node's network.
     #[serde(default)]
     pub host_network: Option<bool>,
+    /// The security context, as written.
+    #[serde(borrow, default)]
+    pub security_context: Option<&'a RawValue>,
     /// The operating system, where the pod says.
     #[serde(borrow, default)]
     pub os: Option<Os<'a>>,
@@ -206,6 +245,35 @@ pub struct Container<'a> {
 }
 
 impl Container<'_> {
+    /// The same container on its own, but for what is kept as written (`command`, `args`, `env[].valueFrom`).
+    pub fn into_owned(self) -> Container<'static> {
+        fn list<T, O>(items: Option<Vec<T>>, owned: impl Fn(T) -> O) -> Option<Vec<O>> {
+            items.map(|items| items.into_iter().map(owned).collect())
+        }
+        Container {
+            name: self.name.into_owned(),
+            command: None,
+            args: None,
+            ports: list(self.ports, |port| Port {
+                name: port.name.map(Text::into_owned),
+                container_port: port.container_port,
+                host_port: port.host_port,
+                protocol: port.protocol.map(Text::into_owned),
+            }),
+            env: list(self.env, |env| Env {
+                name: env.name.into_owned(),
+                value: env.value.map(Text::into_owned),
+                value_from: None,
+            }),
+            volume_mounts: list(self.volume_mounts, Mount::into_owned),
+            restart_policy: self.restart_policy.map(Text::into_owned),
+            resources: self.resources.map(|resources| Resources {
+                requests: resources.requests.map(Quantities::into_owned),
+                limits: resources.limits.map(Quantities::into_owned),
+            }),
+        }
+    }
+
     /// Whether an init container of this shape is a native sidecar (KEP-753).
     pub fn is_native_sidecar(&self) -> bool {
         self.restart_policy.as_deref() == Some("Always")
@@ -291,6 +359,32 @@ pub struct Mount<'a> {
     pub mount_propagation: Option<Text<'a>>,
 }
 
+impl Mount<'_> {
+    /// The same mount, borrowed from this one.
+    pub fn borrowed(&self) -> Mount<'_> {
+        Mount {
+            name: self.name.borrowed(),
+            mount_path: self.mount_path.borrowed(),
+            sub_path: self.sub_path.as_ref().map(Text::borrowed),
+            sub_path_expr: self.sub_path_expr.as_ref().map(Text::borrowed),
+            read_only: self.read_only,
+            mount_propagation: self.mount_propagation.as_ref().map(Text::borrowed),
+        }
+    }
+
+    /// The same mount, on its own.
+    pub fn into_owned(self) -> Mount<'static> {
+        Mount {
+            name: self.name.into_owned(),
+            mount_path: self.mount_path.into_owned(),
+            sub_path: self.sub_path.map(Text::into_owned),
+            sub_path_expr: self.sub_path_expr.map(Text::into_owned),
+            read_only: self.read_only,
+            mount_propagation: self.mount_propagation.map(Text::into_owned),
+        }
+    }
+}
+
 /// A volume: its name is all that matters, and what kind it is does not.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -316,6 +410,14 @@ pub struct Resources<'a> {
 pub struct Quantities<'a>(pub Vec<(Text<'a>, Cow<'a, str>)>);
 
 impl Quantities<'_> {
+    /// The same quantities, on their own.
+    pub fn into_owned(self) -> Quantities<'static> {
+        let owned = |(resource, quantity): (Text<'_>, Cow<'_, str>)| {
+            (resource.into_owned(), Cow::Owned(quantity.into_owned()))
+        };
+        Quantities(self.0.into_iter().map(owned).collect())
+    }
+
     /// The quantity of a resource.
     pub fn get(&self, resource: &str) -> Option<&str> {
         self.0

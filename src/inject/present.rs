@@ -4,11 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::Value as Json;
 
-use super::SidecarMode;
 use super::decide::{Instance, STATUS};
+use super::fragment::{Fragments, Role};
 use super::pod::Pod;
 use super::problem::{Code, Problem};
-use super::render::Rendered;
 use super::status::Record;
 
 /// Whether everything that a record claims is in the pod.
@@ -39,7 +38,7 @@ pub(super) fn is_borne_out(record: &Record, pod: &Pod<'_>) -> bool {
 /// directories, so another rendering would not tell that they are ours.
 pub(super) fn has_its_shares(
     instance: &Instance<'_>,
-    fragments: &Rendered,
+    fragments: &Fragments,
     record: &Record,
     pod: &Pod<'_>,
 ) -> bool {
@@ -50,7 +49,7 @@ pub(super) fn has_its_shares(
         fragments
             .shares
             .iter()
-            .any(|known| share == Some(known.name.as_str()))
+            .any(|known| share == Some(known.share.name.as_str()))
     };
     let shares_only = record.init_containers.is_empty()
         && record.containers.is_empty()
@@ -68,63 +67,39 @@ pub(super) fn has_its_shares(
 /// differ the annotations and the pod say different things, and which is meant only the author knows.
 pub(super) fn is_present(
     instance: &Instance<'_>,
-    fragments: &Rendered,
+    fragments: &Fragments,
     pod: &Pod<'_>,
-    mode: SidecarMode,
     problems: &mut Vec<Problem>,
 ) -> bool {
-    let init = fragments.init_containers.iter().map(|container| {
-        let sidecar = container.json.get("restartPolicy").and_then(Json::as_str) == Some("Always");
-        (
-            &container.json,
-            !(sidecar && mode == SidecarMode::Container),
-        )
-    });
-    let wanted: Vec<(&Json, bool)> = init
-        .chain(
-            fragments
-                .containers
-                .iter()
-                .map(|container| (container, false)),
-        )
-        .collect();
-    let text = |json: &Json, field: &str| {
-        json.get(field)
-            .and_then(Json::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
     let volumes_there = fragments.volumes.iter().all(|volume| {
         pod.volumes()
             .iter()
-            .any(|known| *known.name == *text(volume, "name"))
+            .any(|known| *known.name == *volume.name)
     });
     let files_there = fragments
         .files
         .iter()
         .all(|file| pod.annotation(&file.key).is_some());
-    let mut found = Vec::with_capacity(wanted.len());
-    for (json, init) in &wanted {
-        let list = if *init {
-            pod.init_containers()
-        } else {
-            pod.containers()
+    let mut found = Vec::with_capacity(fragments.record.containers.len());
+    for fragment in fragments.all_containers() {
+        let list = match fragment.role {
+            Role::Init(_) => pod.init_containers(),
+            Role::StandIn | Role::Ordinary => pod.containers(),
         };
-        match list.iter().find(|known| *known.name == *text(json, "name")) {
-            Some(container) => found.push((container, *json)),
+        match list.iter().find(|known| *known.name == *fragment.name()) {
+            Some(container) => found.push((container, fragment)),
             None => return false,
         }
     }
     if !volumes_there || !files_there || !fragments.has_parts() {
         return false;
     }
-    let same = |given: Option<&serde_json::value::RawValue>, wanted: Option<&Json>| {
+    let same = |given: Option<&serde_json::value::RawValue>, wanted: &Option<Json>| {
         let given: Option<Json> = given.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        given.unwrap_or(Json::Null) == *wanted.unwrap_or(&Json::Null)
+        given.unwrap_or(Json::Null) == *wanted.as_ref().unwrap_or(&Json::Null)
     };
-    for (container, json) in found {
-        if !same(container.command, json.get("command")) || !same(container.args, json.get("args"))
-        {
+    for (container, fragment) in found {
+        if !same(container.command, &fragment.command) || !same(container.args, &fragment.args) {
             problems.push(Problem::new(
                 Code::Collision,
                 format!("container {:?}", &*container.name),

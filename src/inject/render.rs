@@ -1,116 +1,36 @@
 //! From a profile and parameters to the fragments that go into the pod.
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, HostAlias, LocalObjectReference, Volume, VolumeMount,
+    Container, EnvVar, HostAlias as KubernetesHostAlias, LocalObjectReference, Volume, VolumeMount,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+use super::SidecarMode;
 use super::decide::Instance;
+use super::fragment::{
+    ContainerFragment, EnvFragment, File, ForApplication, Fragments, HostAlias, MountFragment,
+    Position, Role, ShareFragment, VolumeFragment,
+};
 use super::parameters::{self, Resolved};
+use super::patch::quote;
 use super::problem::{Code, Problem};
+use super::status::Record;
 use crate::profile::Profile;
 use crate::profile::compile::{Rule, Share, Variable};
 use crate::profile::expression::{RequestScope, Scope, json_to_cel};
 use crate::profile::privilege;
 use crate::profile::template::{RenderError, Template};
 
-/// Where an init container stands among the others.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Position {
-    /// In its profile's block, before the pod's own.
-    #[default]
-    Block,
-    /// Before all others.
-    First,
-    /// After all others.
-    Last,
-    /// Before the container of that name.
-    Before(String),
-    /// After the container of that name.
-    After(String),
-}
-
-/// An init container or native sidecar.
-#[derive(Debug, Clone)]
-pub struct InitContainer {
-    /// Its JSON.
-    pub json: Json,
-    /// Where it stands.
-    pub position: Position,
-}
-
-/// A generated file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
-    /// Its name in the volume.
-    pub name: String,
-    /// The annotation that holds its content.
-    pub key: String,
-    /// Its content.
-    pub content: String,
-}
-
-/// Something that some of the pod's own containers receive.
-#[derive(Debug, Clone)]
-pub struct ForApplication {
-    /// The containers meant, where the item says; else those of the instance.
-    pub containers: Option<Vec<String>>,
-    /// The variable or mount.
-    pub json: Json,
-}
-
-/// Everything that one instance adds, before its place in the pod is known.
-#[derive(Debug, Clone, Default)]
-pub struct Rendered {
-    /// Init containers and native sidecars, in order.
-    pub init_containers: Vec<InitContainer>,
-    /// Ordinary containers.
-    pub containers: Vec<Json>,
-    /// Volumes.
-    pub volumes: Vec<Json>,
-    /// Generated files, in the order of the profile.
-    pub files: Vec<File>,
-    /// Shared directories.
-    pub shares: Vec<Share>,
-    /// The pod's containers that receive `env` and `mounts`; all ordinary ones if absent.
-    pub application_containers: Option<Vec<String>>,
-    /// Environment of the pod's containers.
-    pub env: Vec<ForApplication>,
-    /// Mounts of the pod's containers.
-    pub mounts: Vec<ForApplication>,
-    /// Labels.
-    pub labels: Vec<(String, String)>,
-    /// Annotations.
-    pub annotations: Vec<(String, String)>,
-    /// Image pull secrets.
-    pub image_pull_secrets: Vec<Json>,
-    /// Host aliases.
-    pub host_aliases: Vec<Json>,
-    /// One process namespace.
-    pub share_process_namespace: Option<bool>,
-    /// Advice.
-    pub warnings: Vec<String>,
-}
-
-impl Rendered {
-    /// Whether it adds something by whose name it can be known again.
-    pub fn has_parts(&self) -> bool {
-        !(self.init_containers.is_empty()
-            && self.containers.is_empty()
-            && self.volumes.is_empty()
-            && self.files.is_empty())
-    }
-}
-
 /// Renders one instance. `None` if there were problems, which are then added.
 pub fn render(
     instance: &Instance<'_>,
     resolved: &Resolved,
     request: &RequestScope<'_>,
+    mode: SidecarMode,
     problems: &mut Vec<Problem>,
-) -> Option<Rendered> {
+) -> Option<Fragments> {
     let profile = &instance.entry.profile;
     let mut scope = Scope {
         instance: &instance.name,
@@ -144,8 +64,8 @@ pub fn render(
             return None;
         }
     }
-    match body(profile, &scope) {
-        Ok(rendered) => Some(rendered),
+    match body(profile, &scope, mode) {
+        Ok(fragments) => Some(fragments),
         Err(error) => {
             problems.push(fault(error));
             None
@@ -218,9 +138,9 @@ fn broken_rules(
     Ok(broken)
 }
 
-fn body(profile: &Profile, scope: &Scope<'_>) -> Result<Rendered, Fault> {
+fn body(profile: &Profile, scope: &Scope<'_>, mode: SidecarMode) -> Result<Fragments, Fault> {
     let body = &profile.body;
-    let mut rendered = Rendered::default();
+    let mut fragments = Fragments::default();
     for (index, rule) in body.warnings.iter().enumerate() {
         let path = format!("spec.warnings[{index}]");
         if rule
@@ -228,88 +148,160 @@ fn body(profile: &Profile, scope: &Scope<'_>) -> Result<Rendered, Fault> {
             .boolean(scope)
             .map_err(|error| Fault(format!("{path}.when: {error}")))?
         {
-            rendered
+            let text = message(rule, scope, &format!("{path}.message"))?;
+            fragments
                 .warnings
-                .push(message(rule, scope, &format!("{path}.message"))?);
+                .push(format!("{}: {text}", scope.instance));
         }
     }
+    let judge = Judge {
+        powers: profile.allow.is_some(),
+    };
     for (mut json, path) in list(&body.init_containers, scope, "spec.initContainers")? {
         let position = position(&mut json, &path)?;
-        decode::<Container>(&json, &path)?;
-        rendered
-            .init_containers
-            .push(InitContainer { json, position });
+        let sidecar = json.get("restartPolicy").and_then(Json::as_str) == Some("Always");
+        let role = if sidecar && mode == SidecarMode::Container {
+            Role::StandIn
+        } else {
+            Role::Init(position)
+        };
+        let container = judge.container(role, json, &path)?;
+        fragments.init_containers.push(container);
     }
-    rendered.containers = typed_list::<Container>(&body.containers, scope, "spec.containers")?;
-    rendered.volumes = typed_list::<Volume>(&body.volumes, scope, "spec.volumes")?;
+    for (json, path) in list(&body.containers, scope, "spec.containers")? {
+        let container = judge.container(Role::Ordinary, json, &path)?;
+        fragments.containers.push(container);
+    }
+    for (json, path) in list(&body.volumes, scope, "spec.volumes")? {
+        fragments.volumes.push(judge.volume(&json, &path)?);
+    }
     for file in &body.files {
         let Some(content) = file.render(scope)? else {
             continue;
         };
-        rendered.files.push(File {
+        fragments.files.push(File {
             name: file.name.clone(),
             key: format!("files.outrigger.dev/{}.{}", scope.instance, file.name),
+            quoted: quote(&content),
             content,
         });
     }
+    fragments.files_volume = files_volume(scope.instance, &fragments.files);
     for (json, path) in list(&body.shares, scope, "spec.shares")? {
-        rendered.shares.push(decode(&json, &path)?);
+        let share: Share = decode(&json, &path)?;
+        fragments
+            .shares
+            .push(ShareFragment::new(scope.instance, share));
     }
     if let Some(names) = body
         .application_containers
         .render(scope, "spec.application.containers")?
     {
-        rendered.application_containers = Some(decode(&names, "spec.application.containers")?);
+        fragments.application_containers = Some(decode(&names, "spec.application.containers")?);
     }
-    rendered.env = for_application::<EnvVar>(&body.env, scope, "spec.application.env")?;
-    rendered.mounts = for_application::<VolumeMount>(
+    fragments.env =
+        for_application::<EnvVar, _>(&body.env, scope, "spec.application.env", |json| {
+            Ok(EnvFragment::new(json))
+        })?;
+    fragments.mounts = for_application::<VolumeMount, _>(
         &body.volume_mounts,
         scope,
         "spec.application.volumeMounts",
+        |json| MountFragment::new(&json),
     )?;
-    rendered.labels = pairs(&body.labels, scope, "spec.pod.labels")?;
-    rendered.annotations = pairs(&body.annotations, scope, "spec.pod.annotations")?;
-    rendered.image_pull_secrets = typed_list::<LocalObjectReference>(
-        &body.image_pull_secrets,
-        scope,
-        "spec.pod.imagePullSecrets",
-    )?;
-    rendered.host_aliases =
-        typed_list::<HostAlias>(&body.host_aliases, scope, "spec.pod.hostAliases")?;
+    fragments.labels = pairs(&body.labels, scope, "spec.pod.labels")?;
+    fragments.annotations = pairs(&body.annotations, scope, "spec.pod.annotations")?;
+    for (json, path) in list(&body.image_pull_secrets, scope, "spec.pod.imagePullSecrets")? {
+        let secret: LocalObjectReference = decode(&json, &path)?;
+        fragments.image_pull_secrets.push(secret.name);
+    }
+    for (json, path) in list(&body.host_aliases, scope, "spec.pod.hostAliases")? {
+        decode::<KubernetesHostAlias>(&json, &path)?;
+        let text = json.to_string();
+        fragments.host_aliases.push(HostAlias { json, text });
+    }
     let path = "spec.pod.shareProcessNamespace";
-    rendered.share_process_namespace = match body.share_process_namespace.render(scope, path)? {
+    fragments.share_process_namespace = match body.share_process_namespace.render(scope, path)? {
         Some(value) => Some(decode(&value, path)?),
         None => None,
     };
-    if profile.allow.is_none() {
-        check_privileges(&rendered)?;
-    }
-    Ok(rendered)
+    fragments.record = record(profile, scope.instance, &fragments);
+    Ok(fragments)
 }
 
-/// What an expression gave may be what could not be seen when the profile was loaded.
-fn check_privileges(rendered: &Rendered) -> Result<(), Fault> {
-    let init = rendered.init_containers.iter().enumerate();
-    let found = init
-        .map(|(index, container)| (&container.json, format!("spec.initContainers[{index}]")))
-        .chain(at("spec.containers", &rendered.containers))
-        .flat_map(|(container, path)| privilege::of_container(container, &path))
-        .chain(
-            at("spec.volumes", &rendered.volumes)
-                .filter_map(|(volume, path)| privilege::of_volume(volume, &path)),
-        )
-        .next();
-    match found {
-        None => Ok(()),
-        Some(problem) => Err(Fault(problem.to_string())),
+/// What the fragments add by name.
+fn record(profile: &Profile, instance: &str, fragments: &Fragments) -> Record {
+    let named = |init: bool| {
+        fragments
+            .all_containers()
+            .filter(|container| matches!(container.role, Role::Init(_)) == init)
+            .map(|container| container.name().to_owned())
+            .collect()
+    };
+    let volumes = fragments.volumes.iter().chain(&fragments.files_volume);
+    Record {
+        instance: instance.to_owned(),
+        profile: profile.name.clone(),
+        revision: profile.revision.clone(),
+        init_containers: named(true),
+        containers: named(false),
+        volumes: volumes.map(|volume| volume.name.clone()).collect(),
+        files: fragments
+            .files
+            .iter()
+            .map(|file| file.name.clone())
+            .collect(),
     }
 }
 
-fn at<'j>(path: &str, items: &'j [Json]) -> impl Iterator<Item = (&'j Json, String)> {
-    items
+/// The volume through which containers see the files.
+fn files_volume(instance: &str, files: &[File]) -> Option<VolumeFragment> {
+    let items: Vec<Json> = files
         .iter()
-        .enumerate()
-        .map(move |(index, item)| (item, format!("{path}[{index}]")))
+        .map(|file| {
+            let field = format!("metadata.annotations['{}']", file.key);
+            json!({"path": file.name, "fieldRef": {"apiVersion": "v1", "fieldPath": field}})
+        })
+        .collect();
+    (!items.is_empty()).then(|| {
+        let name = format!("{instance}-files");
+        VolumeFragment::new(&json!({"name": name, "downwardAPI": {"items": items}}))
+    })
+}
+
+/// What an expression gave may be what could not be seen when the profile was loaded: something that the API
+/// server will not decode, or a power over the node.
+struct Judge {
+    /// Whether the profile may give powers over the node.
+    powers: bool,
+}
+
+impl Judge {
+    fn container(
+        &self,
+        role: Role,
+        mut json: Json,
+        path: &str,
+    ) -> Result<ContainerFragment, Fault> {
+        decode::<Container>(&json, path)?;
+        if !self.powers
+            && let Some(power) = privilege::of_container(&json, path).into_iter().next()
+        {
+            return Err(Fault(power.to_string()));
+        }
+        if let (Role::StandIn, Some(object)) = (&role, json.as_object_mut()) {
+            object.shift_remove("restartPolicy");
+        }
+        ContainerFragment::new(role, &json).map_err(|error| misfit(path, &error, &json))
+    }
+
+    fn volume(&self, json: &Json, path: &str) -> Result<VolumeFragment, Fault> {
+        decode::<Volume>(json, path)?;
+        match privilege::of_volume(json, path).filter(|_| !self.powers) {
+            None => Ok(VolumeFragment::new(json)),
+            Some(power) => Err(Fault(power.to_string())),
+        }
+    }
 }
 
 fn list(template: &Template, scope: &Scope<'_>, path: &str) -> Result<Vec<(Json, String)>, Fault> {
@@ -324,26 +316,14 @@ fn list(template: &Template, scope: &Scope<'_>, path: &str) -> Result<Vec<(Json,
     }
 }
 
-/// A list whose items the API server will be able to decode. Unknown fields were refused when the profile
-/// was loaded; here it is the values that were not known then.
-fn typed_list<T: DeserializeOwned>(
+/// Items for the pod's own containers. The API server will be able to decode them: unknown fields were refused when
+/// the profile was loaded; here it is the values that were not known then.
+fn for_application<T: DeserializeOwned, I>(
     template: &Template,
     scope: &Scope<'_>,
     path: &str,
-) -> Result<Vec<Json>, Fault> {
-    let mut items = Vec::new();
-    for (json, path) in list(template, scope, path)? {
-        decode::<T>(&json, &path)?;
-        items.push(json);
-    }
-    Ok(items)
-}
-
-fn for_application<T: DeserializeOwned>(
-    template: &Template,
-    scope: &Scope<'_>,
-    path: &str,
-) -> Result<Vec<ForApplication>, Fault> {
+    item: impl Fn(Json) -> Result<I, serde_json::Error>,
+) -> Result<Vec<ForApplication<I>>, Fault> {
     let mut items = Vec::new();
     for (mut json, path) in list(template, scope, path)? {
         let containers = match json
@@ -354,13 +334,18 @@ fn for_application<T: DeserializeOwned>(
             None => None,
         };
         decode::<T>(&json, &path)?;
-        items.push(ForApplication { containers, json });
+        let item = item(json).map_err(|error| Fault(format!("{path}: {error}")))?;
+        items.push(ForApplication { containers, item });
     }
     Ok(items)
 }
 
 fn decode<T: DeserializeOwned>(json: &Json, path: &str) -> Result<T, Fault> {
-    T::deserialize(json).map_err(|error| Fault(format!("{path}: {error}; given {json}")))
+    T::deserialize(json).map_err(|error| misfit(path, &error, json))
+}
+
+fn misfit(path: &str, error: &serde_json::Error, json: &Json) -> Fault {
+    Fault(format!("{path}: {error}; given {json}"))
 }
 
 fn pairs(

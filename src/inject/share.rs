@@ -1,15 +1,17 @@
 //! Directories of the application that injected containers see.
 
-use super::plan::{Addition, ContainerRef};
-use super::pod::{Mount, Pod};
+use std::borrow::Cow;
+
+use super::plan::{ContainerRef, Plan};
+use super::pod::Pod;
 
 /// A volume that holds a directory of the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cover {
+pub struct Cover<'p> {
     /// The volume's name.
-    pub volume: String,
-    /// The directory inside of the volume; its root if absent.
-    pub sub_path: Option<String>,
+    pub volume: Cow<'p, str>,
+    /// The directory inside of the volume; its root if empty.
+    pub sub_path: Cow<'p, str>,
 }
 
 /// Whether two mount paths are the same directory: a slash at the end does not count.
@@ -34,25 +36,22 @@ fn below<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
 ///
 /// # Errors
 /// A mount whose `subPathExpr` only the application's container can expand.
-pub fn find_cover(
-    pod: &Pod<'_>,
-    planned: &[Addition],
+pub fn find_cover<'p>(
+    pod: &'p Pod<'p>,
+    plan: &Plan<'p>,
     containers: &[ContainerRef],
-    path: &str,
-) -> Result<Option<Cover>, String> {
+    path: &'p str,
+) -> Result<Option<Cover<'p>>, String> {
     for reference in containers {
         let Some(container) = reference.get(pod) else {
             continue;
         };
-        let planned: Vec<Mount<'_>> = planned
-            .iter()
-            .filter(|addition| addition.at == *reference)
-            .filter_map(|addition| serde_json::from_str(&addition.json).ok())
-            .collect();
+        let planned = plan.received(pod, *reference).into_iter();
+        let planned = planned.flat_map(|received| &received.mounts);
         let deepest = container
             .mounts()
             .iter()
-            .chain(&planned)
+            .chain(planned.map(|planned| &planned.mount))
             .filter_map(|mount| below(path, &mount.mount_path).map(|rest| (mount, rest)))
             // A mount over the root covers everything and shares nothing that was meant.
             .filter(|(mount, _)| !mount.mount_path.trim_end_matches('/').is_empty())
@@ -70,21 +69,15 @@ pub fn find_cover(
                 &*container.name, &*mount.name
             ));
         }
-        let sub_path = [
-            mount
-                .sub_path
-                .as_deref()
-                .unwrap_or_default()
-                .trim_matches('/'),
-            rest,
-        ]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("/");
+        let sub_path = mount.sub_path.as_deref().unwrap_or_default();
+        let sub_path = match (sub_path.trim_matches('/'), rest) {
+            ("", rest) => Cow::Borrowed(rest),
+            (outer, "") => Cow::Owned(outer.to_owned()),
+            (outer, rest) => Cow::Owned(format!("{outer}/{rest}")),
+        };
         return Ok(Some(Cover {
-            volume: mount.name.to_string(),
-            sub_path: (!sub_path.is_empty()).then_some(sub_path),
+            volume: mount.name.clone().into(),
+            sub_path,
         }));
     }
     Ok(None)

@@ -1,187 +1,226 @@
 //! From a plan to the operations of a patch.
 
 use super::decide::STATUS;
-use super::patch::{self, Patch};
+use super::patch::{Patch, PatchWriter, Piece, push_object, push_quoted};
 use super::plan::{ContainerRef, Plan, Slot};
 use super::pod::Pod;
-use super::status::Status;
 
-/// Adds the status annotation to a plan.
-pub(super) fn add_status(plan: &mut Plan, mut status: Status) {
-    for record in &plan.records {
-        match status
-            .instances
-            .iter_mut()
-            .find(|old| old.instance == record.instance)
-        {
-            Some(old) => old.clone_from(record),
-            None => status.instances.push(record.clone()),
-        }
-    }
-    plan.annotations.push((STATUS.to_owned(), status.to_json()));
-}
+/// Room for the path and the punctuation of an operation.
+const OPERATION: usize = 96;
 
 /// Writes the operations. Lists that the pod lacks are added whole; where they are, items are inserted.
-pub(super) fn write_patch(pod: &Pod<'_>, plan: &Plan) -> Patch {
-    let mut patch = Patch::default();
+pub(super) fn write_patch(pod: &Pod<'_>, plan: &Plan<'_>) -> Patch {
+    let mut patch = PatchWriter::with_capacity(size(plan));
     metadata(pod, plan, &mut patch);
     let spec = pod.spec.as_ref();
-    let volumes: Vec<&str> = plan
-        .volumes
-        .iter()
-        .map(|volume| volume.json.as_str())
-        .collect();
+    let volumes = plan.volumes.iter().map(|volume| volume.text);
     append(
         &mut patch,
-        "/spec/volumes",
+        &[Piece::Fixed("/spec/volumes")],
         spec.is_some_and(|spec| spec.volumes.is_some()),
-        &volumes,
+        volumes,
+        |text, json| json.push_str(text),
     );
     application(pod, plan, &mut patch);
-    if plan.init.iter().any(|slot| matches!(slot, Slot::New(_))) {
-        let json = |slot: &Slot| match slot {
-            Slot::New(index) => plan
-                .fragments
-                .get(*index)
-                .map(|fragment| fragment.json.as_str()),
-            Slot::Own(_) => None,
-        };
-        if pod
-            .spec
-            .as_ref()
-            .is_some_and(|spec| spec.init_containers.is_some())
-        {
-            // Ascending, so that each index is final when it is written.
-            for (index, slot) in plan.init.iter().enumerate() {
-                if let Some(json) = json(slot) {
-                    patch.add(format!("/spec/initContainers/{index}"), json.to_owned());
-                }
-            }
-        } else {
-            patch.add(
-                "/spec/initContainers".to_owned(),
-                patch::array(plan.init.iter().filter_map(json)),
-            );
-        }
-    }
-    let containers: Vec<&str> = plan
-        .containers
-        .iter()
-        .filter_map(|index| {
-            plan.fragments
-                .get(*index)
-                .map(|fragment| fragment.json.as_str())
-        })
-        .collect();
+    init_containers(pod, plan, &mut patch);
     append(
         &mut patch,
-        "/spec/containers",
+        &[Piece::Fixed("/spec/containers")],
         spec.is_some_and(|spec| spec.containers.is_some()),
-        &containers,
+        plan.ordinary.iter(),
+        |index, json| plan.write_container(*index, json),
     );
-    let secrets: Vec<String> = plan
-        .image_pull_secrets
-        .iter()
-        .map(|name| format!("{{\"name\":{}}}", patch::quote(name)))
-        .collect();
-    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
     append(
         &mut patch,
-        "/spec/imagePullSecrets",
+        &[Piece::Fixed("/spec/imagePullSecrets")],
         spec.is_some_and(|spec| spec.image_pull_secrets.is_some()),
-        &secrets,
+        plan.image_pull_secrets.iter(),
+        |name, json| push_object(json, [("name", *name)]),
     );
-    let aliases: Vec<&str> = plan.host_aliases.iter().map(String::as_str).collect();
     append(
         &mut patch,
-        "/spec/hostAliases",
+        &[Piece::Fixed("/spec/hostAliases")],
         spec.is_some_and(|spec| spec.host_aliases.is_some()),
-        &aliases,
+        plan.host_aliases.iter(),
+        |alias, json| json.push_str(alias),
     );
     if let Some(value) = plan.share_process_namespace {
-        patch.add("/spec/shareProcessNamespace".to_owned(), value.to_string());
+        patch.add(&[Piece::Fixed("/spec/shareProcessNamespace")], |json| {
+            json.push_str(if value { "true" } else { "false" });
+        });
     }
-    patch
+    patch.finish()
 }
 
-fn metadata(pod: &Pod<'_>, plan: &Plan, patch: &mut Patch) {
+/// About how long the patch will be.
+fn size(plan: &Plan<'_>) -> usize {
+    let containers: usize = plan
+        .containers
+        .iter()
+        .map(|new| new.fragment.text_len() + OPERATION)
+        .sum();
+    let shared: usize = plan
+        .shared
+        .iter()
+        .map(|shared| shared.mount.text.len())
+        .sum();
+    let volumes: usize = plan
+        .volumes
+        .iter()
+        .map(|volume| volume.text.len() + OPERATION)
+        .sum();
+    let annotations: usize = plan
+        .annotations
+        .iter()
+        .map(|new| new.key.len() + new.quoted.unwrap_or(new.value).len() + OPERATION)
+        .sum();
+    1024 + containers
+        + shared * plan.containers.len()
+        + volumes
+        + annotations
+        + 2 * plan.status.len()
+}
+
+fn metadata(pod: &Pod<'_>, plan: &Plan<'_>, patch: &mut PatchWriter) {
     if pod.metadata.is_none() {
-        patch.add("/metadata".to_owned(), "{}".to_owned());
+        patch.add(&[Piece::Fixed("/metadata")], |json| json.push_str("{}"));
     }
     let metadata = pod.metadata.as_ref();
+    let annotations = || {
+        let new = plan.annotations.iter();
+        new.map(|new| (new.key, new.value, new.quoted)).chain([(
+            STATUS,
+            plan.status.as_str(),
+            None,
+        )])
+    };
+    let push_value = |json: &mut String, value: &str, quoted: Option<&str>| match quoted {
+        Some(quoted) => json.push_str(quoted),
+        None => push_quoted(json, value),
+    };
     if metadata.is_some_and(|metadata| metadata.annotations.is_some()) {
-        for (key, value) in &plan.annotations {
-            patch.add(
-                format!("/metadata/annotations/{}", patch::token(key)),
-                patch::quote(value),
-            );
+        for (key, value, quoted) in annotations() {
+            let path = [Piece::Fixed("/metadata/annotations/"), Piece::Key(key)];
+            patch.add(&path, |json| push_value(json, value, quoted));
         }
     } else {
-        patch.add("/metadata/annotations".to_owned(), plan.annotations_json());
+        patch.add(&[Piece::Fixed("/metadata/annotations")], |json| {
+            json.push('{');
+            for (index, (key, value, quoted)) in annotations().enumerate() {
+                if index > 0 {
+                    json.push(',');
+                }
+                push_quoted(json, key);
+                json.push(':');
+                push_value(json, value, quoted);
+            }
+            json.push('}');
+        });
     }
     if plan.labels.is_empty() {
         return;
     }
     if metadata.is_some_and(|metadata| metadata.labels.is_some()) {
         for (key, value) in &plan.labels {
-            patch.add(
-                format!("/metadata/labels/{}", patch::token(key)),
-                patch::quote(value),
-            );
+            let path = [Piece::Fixed("/metadata/labels/"), Piece::Key(key)];
+            patch.add(&path, |json| push_quoted(json, value));
         }
     } else {
-        let labels = plan
-            .labels
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()));
-        patch.add("/metadata/labels".to_owned(), patch::object(labels));
+        patch.add(&[Piece::Fixed("/metadata/labels")], |json| {
+            push_object(json, plan.labels.iter().copied());
+        });
     }
 }
 
 /// Environment and mounts of the pod's own containers, by the indexes they have before init containers are
 /// inserted.
-fn application(pod: &Pod<'_>, plan: &Plan, patch: &mut Patch) {
-    for (additions, field) in [(&plan.env, "env"), (&plan.mounts, "volumeMounts")] {
-        let mut targets: Vec<ContainerRef> = Vec::new();
-        for addition in additions {
-            if !targets.contains(&addition.at) {
-                targets.push(addition.at);
-            }
-        }
-        for at in targets {
-            let list = if at.init {
-                "initContainers"
-            } else {
-                "containers"
-            };
-            let items: Vec<&str> = additions
-                .iter()
-                .filter(|addition| addition.at == at)
-                .map(|addition| addition.json.as_str())
-                .collect();
-            let exists = at.get(pod).is_some_and(|container| match field {
-                "env" => container.env.is_some(),
-                _ => container.volume_mounts.is_some(),
-            });
-            append(
-                patch,
-                &format!("/spec/{list}/{}/{field}", at.index),
-                exists,
-                &items,
-            );
-        }
+fn application(pod: &Pod<'_>, plan: &Plan<'_>, patch: &mut PatchWriter) {
+    for at in ContainerRef::all(pod) {
+        let Some((received, container)) = plan.received(pod, at).zip(at.get(pod)) else {
+            continue;
+        };
+        let list = if at.init {
+            "/spec/initContainers/"
+        } else {
+            "/spec/containers/"
+        };
+        let path = |field| {
+            [
+                Piece::Fixed(list),
+                Piece::Index(at.index),
+                Piece::Fixed(field),
+            ]
+        };
+        append(
+            patch,
+            &path("/env"),
+            container.env.is_some(),
+            received.env.iter(),
+            |env, json| json.push_str(&env.text),
+        );
+        append(
+            patch,
+            &path("/volumeMounts"),
+            container.volume_mounts.is_some(),
+            received.mounts.iter(),
+            |mount, json| json.push_str(&mount.text),
+        );
     }
 }
 
-fn append(patch: &mut Patch, list: &str, exists: bool, items: &[&str]) {
-    if items.is_empty() {
+fn init_containers(pod: &Pod<'_>, plan: &Plan<'_>, patch: &mut PatchWriter) {
+    let new = plan.init.iter().enumerate();
+    let mut new = new.filter_map(|(place, slot)| match slot {
+        Slot::New(index) => Some((place, *index)),
+        Slot::Own(_) => None,
+    });
+    let exists = pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.init_containers.is_some());
+    if exists {
+        // Ascending, so that each index is final when it is written.
+        for (place, index) in new {
+            let path = [Piece::Fixed("/spec/initContainers/"), Piece::Index(place)];
+            patch.add(&path, |json| plan.write_container(index, json));
+        }
+    } else {
+        append(
+            patch,
+            &[Piece::Fixed("/spec/initContainers")],
+            false,
+            new.by_ref(),
+            |(_, index), json| plan.write_container(index, json),
+        );
+    }
+}
+
+/// Appends items to a list, or adds the list if it does not exist.
+fn append<T>(
+    patch: &mut PatchWriter,
+    list: &[Piece<'_>],
+    exists: bool,
+    items: impl Iterator<Item = T>,
+    write: impl Fn(T, &mut String),
+) {
+    let mut items = items.peekable();
+    if items.peek().is_none() {
         return;
     }
     if exists {
         for item in items {
-            patch.add(format!("{list}/-"), (*item).to_owned());
+            patch.append(list, |json| write(item, json));
         }
     } else {
-        patch.add(list.to_owned(), patch::array(items.iter().copied()));
+        patch.add(list, |json| {
+            json.push('[');
+            for (index, item) in items.enumerate() {
+                if index > 0 {
+                    json.push(',');
+                }
+                write(item, json);
+            }
+            json.push(']');
+        });
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use indexmap::IndexMap;
 use serde::Deserialize;
@@ -42,10 +43,11 @@ pub struct Catalogue {
 /// A profile and what the admin set for it.
 #[derive(Debug, Clone)]
 pub struct Entry {
+    id: u64,
     /// The profile.
     pub profile: Arc<Profile>,
     /// The admin's value of each parameter, in the order of declaration.
-    pub defaults: Vec<Option<Value>>,
+    defaults: Vec<Option<Value>>,
 }
 
 /// The admin's defaults, as a file holds them.
@@ -106,17 +108,38 @@ impl Defaults {
     }
 }
 
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Entry {
     /// A profile for which the admin has set nothing.
     pub fn new(profile: Arc<Profile>) -> Self {
         let defaults = vec![None; profile.parameters.len()];
-        Self { profile, defaults }
+        let id = next_id();
+        Self {
+            id,
+            profile,
+            defaults,
+        }
+    }
+
+    /// A number that no other profile or set of defaults has in this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The admin's value of a parameter, by its place in the declaration.
+    pub fn default_of(&self, index: usize) -> Option<&Value> {
+        self.defaults.get(index)?.as_ref()
     }
 
     /// Sets the admin's values, by camelCase parameter. What does not fit is told, with its path in the file of
     /// the defaults, and not set.
     pub fn set_defaults(&mut self, values: &IndexMap<String, Json>) -> Vec<ProfileProblem> {
         let mut problems = Vec::new();
+        self.id = next_id();
         let parameters = &self.profile.parameters;
         for (key, value) in values {
             let path = format!("profileDefaults.{}.{key}", self.profile.name);

@@ -11,7 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
@@ -22,6 +22,7 @@ use super::by_profile::ByProfile;
 use crate::admission::{Summary, Webhook};
 use crate::cluster::audit::{Counts, State};
 use crate::cluster::standing::Standings;
+use crate::inject::Renderings;
 use crate::profile::Catalogue;
 use crate::profile::compile::{BUILT_IN, CLUSTER};
 
@@ -101,13 +102,13 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new(Arc::default())
+        Self::new(Arc::default(), Arc::default())
     }
 }
 
 impl Metrics {
     /// Metrics of a server, with how long these have been stale.
-    pub fn new(standings: Arc<Standings>) -> Self {
+    pub fn new(standings: Arc<Standings>, renderings: Arc<Renderings>) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("outrigger"),
             reviews: Family::default(),
@@ -225,6 +226,7 @@ impl Metrics {
         );
         registry.register_collector(Box::new(Arc::clone(&metrics.by_profile)));
         registry.register_collector(Box::new(standings));
+        registry.register_collector(Box::new(renderings));
         for state in State::ALL {
             let _ = metrics
                 .audit_pods
@@ -388,6 +390,26 @@ fn origin_of(source: &str) -> &'static str {
         BUILT_IN => "built_in",
         CLUSTER => "cluster",
         _ => "file",
+    }
+}
+
+impl Collector for Renderings {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut family = encoder.encode_descriptor(
+            "rendering_lookups",
+            "Instances of reviews, by whether what they add was remembered from an earlier review.",
+            None,
+            MetricType::Counter,
+        )?;
+        let lookups = self.lookups();
+        for (result, count) in [
+            ("hit", lookups.hits),
+            ("miss", lookups.misses),
+            ("uncacheable", lookups.uncacheable),
+        ] {
+            ConstCounter::new(count).encode(family.encode_family(&[("result", result)])?)?;
+        }
+        Ok(())
     }
 }
 

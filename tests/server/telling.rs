@@ -15,7 +15,7 @@ use outrigger::profile::catalogue::BUILT_IN_NAMES;
 use super::kit::{Client, REVIEW, small, start};
 
 /// Every family of metrics with the labels that its samples may carry.
-const FAMILIES: [(&str, &[&str]); 20] = [
+const FAMILIES: [(&str, &[&str]); 21] = [
     ("outrigger_build", &["version"]),
     (
         "outrigger_admission_reviews",
@@ -42,6 +42,7 @@ const FAMILIES: [(&str, &[&str]); 20] = [
     ("outrigger_catalogue_refused_profiles", &[]),
     ("outrigger_profile_instances", &["profile", "outcome"]),
     ("outrigger_watch_staleness_seconds", &["watch"]),
+    ("outrigger_rendering_lookups", &["result"]),
 ];
 
 /// The name, the labels and the value of `name{label="value"} number`.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use crate::inject::{self, Code, INJECT, Namespace, Pod, Problem, STATUS, SidecarMode, Verdict};
+use crate::inject::{
+    self, Code, INJECT, Namespace, Pod, Problem, Renderings, Report, STATUS, SidecarMode, Verdict,
+};
 use crate::inject::{decide::INJECTION_LABEL, parameters};
 use crate::profile::document::{LabelSelector, Operator};
 use crate::profile::{Catalogue, Defaults, Parameter, Profile, SettableBy};
@@ -224,21 +226,22 @@ impl Example {
                 claims: &[],
                 facts: Some(&facts),
                 sidecars: SidecarMode::Native,
+                renderings: &Renderings::default(),
             },
             &catalogue,
         );
         let files = outcome
             .instances
             .iter()
-            .filter_map(|report| report.record.as_ref())
-            .flat_map(|record| record.files.iter().cloned())
+            .filter_map(Report::record)
+            .flat_map(|record| record.files)
             .map(Item::named)
             .collect();
         let mut after = before.clone();
         match outcome.verdict {
             Verdict::Denied(problems) => return Ok(Answer::Denied(problems)),
             Verdict::Injected(patch) => {
-                let patch: json_patch::Patch = serde_json::from_str(&patch.to_json())?;
+                let patch: json_patch::Patch = serde_json::from_str(patch.as_json())?;
                 json_patch::patch(&mut after, &patch)?;
             }
             // Nothing but a profile that adds nothing comes here.

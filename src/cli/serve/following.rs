@@ -22,6 +22,7 @@ use crate::cluster::events::notice::{Notice, Regarding};
 use crate::cluster::events::{Outcome, Recorder};
 use crate::cluster::standing::{self, Standings, Topic};
 use crate::profile::{Catalogue, Defaults};
+use crate::server::ServerConfig;
 use crate::server::metrics::Metrics;
 
 /// The variables in which the chart tells a pod its own name and unique id.
@@ -73,9 +74,9 @@ impl ServeCommand {
         &self,
         loaded: Loaded,
         offer: watch::Sender<Offer>,
-        metrics: Arc<Metrics>,
-        standings: &Arc<Standings>,
+        config: &ServerConfig,
     ) -> anyhow::Result<Following> {
+        let metrics = Arc::clone(&config.metrics);
         let managed = self.managed()?;
         let mut tasks = JoinSet::new();
         let sidecars = self.native_sidecars.into();
@@ -84,6 +85,7 @@ impl ServeCommand {
             Arc::new(ArcSwap::from_pointee(Snapshot {
                 catalogue,
                 sidecars,
+                renderings: Arc::clone(&config.renderings),
                 ..Snapshot::default()
             }))
         };
@@ -135,7 +137,7 @@ impl ServeCommand {
             defaults,
             metrics: Arc::clone(&metrics),
         };
-        self.follow(&client, ours, &live, standings, &mut tasks);
+        self.follow(&client, ours, &live, &config.standings, &mut tasks);
         if !self.audit_interval.is_zero() {
             let settings = audit::Settings {
                 interval: self.audit_interval,

@@ -87,7 +87,7 @@ impl Notice {
             severity,
             reason,
             action,
-            note: shorten(&words.join(" "), MAX_NOTE),
+            note: shorten(&words.join(" "), MAX_NOTE).into_owned(),
         }
     }
 
@@ -212,7 +212,7 @@ impl Notice {
             action: Some(self.action.to_owned()),
             note: Some(self.note.clone()),
             reporting_controller: Some(CONTROLLER.to_owned()),
-            reporting_instance: Some(shorten(reporter, MAX_REPORTER)),
+            reporting_instance: Some(shorten(reporter, MAX_REPORTER).into_owned()),
             // A series is of two at least.
             series: (count > 1).then(|| series(count)),
             ..Event::default()
