@@ -18,6 +18,7 @@ mod drills {
     pub(crate) mod renewals;
     pub(crate) mod restarts;
     pub(crate) mod site;
+    pub(crate) mod strain;
 
     /// Whether the drills run long, as `cargo xtask drill` has them.
     pub(crate) fn long() -> bool {
@@ -35,6 +36,7 @@ use drills::outages::*;
 use drills::renewals::*;
 use drills::restarts::*;
 use drills::site::Site;
+use drills::strain::*;
 use testkit::Result;
 use testkit::harness::Test;
 
@@ -102,6 +104,10 @@ fn main() -> ExitCode {
                 "the last good catalogue is kept, and it is said loudly",
             drill_14_an_invalid_profile_gets_in:
                 "it is refused at apply; if it gets in, the last good version is kept and a condition says why",
+            drill_21_more_than_it_can_take:
+                "further reviews get 503 and Retry-After, and no creation fails",
+            drill_23_a_replica_is_stopped:
+                "no creation takes longer than the webhook's timeout and a second, the liveness probe fails, and none fails once the replica is out of the Service",
             drill_24_two_injectors:
                 "whichever comes first, our second patch is empty and what comes out is a fixed point",
             drill_25_etcd_is_paused:

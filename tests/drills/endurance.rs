@@ -32,14 +32,14 @@ const NO_LOG: &str = "exec >/dev/full 2>&1\n";
 
 pub(crate) async fn drill_22_nothing_can_be_written() -> Result {
     let count = if long() { 5_000 } else { 200 };
-    for (what, script) in [
+    for (what, preparation) in [
         ("a read-only root and a full disk", NO_ROOM.to_owned()),
         (
             "and a log that cannot be written",
             format!("{NO_ROOM}{NO_LOG}"),
         ),
     ] {
-        let script = format!("{script}exec \"$@\"");
+        let script = format!("{preparation}exec \"$@\"");
         let wrapper = ["unshare", "--mount", "sh", "-euc", &script, "sh"];
         let served = Served::wrapped(&wrapper, Path::new(OUTRIGGER), &[]).await?;
         let mut client = served.client().await?;
@@ -55,6 +55,8 @@ pub(crate) async fn drill_22_nothing_can_be_written() -> Result {
         drop(client);
         ensure!(served.operations("/readyz").await?.status == 200, "{what}");
         is_well(&served).await?;
+        let log = served.daemon.log();
+        ensure!(log.is_empty() == script.contains(NO_LOG), "{what}: {log}");
         eprintln!("drill 22: {what}: {count} of {count} reviews were answered with a patch");
     }
     Ok(())

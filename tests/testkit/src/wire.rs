@@ -59,18 +59,32 @@ impl Client {
         })
     }
 
-    /// A connection with TLS that offers these protocols.
+    /// A connection with TLS to a server of these tests, that offers these protocols.
     pub async fn tls(
         address: SocketAddr,
         authority: &Authority,
         protocols: &[&[u8]],
     ) -> Result<Self> {
-        let mut config = crate::http::tls(authority.certificate(), None)?;
+        Self::secure(address, authority.certificate(), "localhost", protocols).await
+    }
+
+    /// A connection with TLS and HTTP/1.1 to a server that has this name, by authorities in PEM.
+    pub async fn trusting(address: SocketAddr, roots: &str, name: &str) -> Result<Self> {
+        Self::secure(address, roots, name, &[b"http/1.1"]).await
+    }
+
+    async fn secure(
+        address: SocketAddr,
+        roots: &str,
+        name: &str,
+        protocols: &[&[u8]],
+    ) -> Result<Self> {
+        let mut config = crate::http::tls(roots, None)?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let stream = timeout(LIMIT, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost")?;
+        let name = ServerName::try_from(name.to_owned())?;
         let stream = timeout(LIMIT, connector.connect(name, stream))
             .await
             .context("no handshake")??;
