@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use testkit::served::small;
 use testkit::wire::{Answer, Client};
 use testkit::{Result, Served};
@@ -14,7 +14,7 @@ use super::EVERYTHING;
 
 /// How much more may be resident at any time than before the first request: that of all bodies together (32 MiB), what is
 /// read from them and the answer.
-const MEMORY: u64 = 160 * 1024;
+const MEMORY: u64 = 96 * 1024;
 
 /// A request as bytes, and where its answer goes.
 type Asked = (Vec<u8>, Sender<Result<Answer>>);
@@ -24,13 +24,20 @@ static ASKING: LazyLock<Mutex<Option<Sender<Asked>>>> = LazyLock::new(Mutex::def
 
 /// Sends a request as it is and gives its answer. The connection is kept as long as the server keeps it.
 pub(crate) fn ask(request: Vec<u8>) -> Answer {
+    try_ask(request).unwrap()
+}
+
+/// The same, or why there is none.
+pub(crate) fn try_ask(request: Vec<u8>) -> Result<Answer> {
     let (answer, answered) = channel();
     let asking = ASKING
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    asking.unwrap().send((request, answer)).unwrap();
-    answered.recv().unwrap().unwrap()
+    asking
+        .context("there is no process")?
+        .send((request, answer))?;
+    answered.recv()?
 }
 
 /// Runs `tests` with the process beside them.
