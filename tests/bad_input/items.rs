@@ -722,7 +722,7 @@ fn review_and_http() -> Vec<Item> {
             "Content-Type: application/json\r\nContent-Encoding: {encoding}\r\n"
         ))
     };
-    let both = format!("Content-Length: 5\r\nContent-Length: 6\r\n");
+    let both = "Content-Length: 5\r\nContent-Length: 6\r\n";
     let get = |method: &str| format!("{method} /mutate HTTP/1.1\r\nHost: x\r\n\r\n");
     let forged = good.replace(
         "\"operation\"",
@@ -851,7 +851,7 @@ fn review_and_http() -> Vec<Item> {
                         ) + "0\r\n\r\n",
                         400,
                     ),
-                    request(post_head("/mutate", &both) + "12345", 400),
+                    request(post_head("/mutate", both) + "12345", 400),
                 ],
             ),
             (
