@@ -1,8 +1,11 @@
 //! Bad inputs: each gets a denial that names what to mend, or a clean answer; never a panic, a broken patch or
 //! half an injection.
 //!
-//! Everything goes through `admission::review`, as the API server's bytes do. A row of a table is an input and
-//! what the denial must say: its subject (an annotation's key, a container) and what was expected.
+//! Everything goes through `admission::review`, and the same bytes over HTTPS to a webhook process that runs: both must
+//! say the same. A row of a table is an input and what the denial must say: its subject (an annotation's key, a
+//! container) and what was expected. `items` has the list of bad inputs that `docs/reliability.md` shows.
+//!
+//! Its own main function: after the last test the process is looked at, and stopped.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,15 +13,23 @@
     reason = "a test fails by panicking, also in its helpers"
 )]
 
+#[path = "bad_input/items.rs"]
+mod items;
+#[path = "bad_input/process.rs"]
+mod process;
+
 use std::fmt::Write as _;
+use std::process::ExitCode;
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use outrigger::admission::{self, Snapshot};
+use outrigger::admission::{self, ReviewError, Reviewed, Snapshot};
 use outrigger::inject::{Namespace, SidecarMode};
 use outrigger::profile::{Catalogue, Profile};
 use serde_json::{Value, json};
+use testkit::harness::Test;
+use testkit::wire::post;
 
 /// A profile with a parameter of each kind, whose values land wherever a value can land.
 const EVERYTHING: &str = r#"
@@ -139,13 +150,41 @@ impl Answer {
     }
 }
 
+/// Reviews by the library and by the process, which must say the same.
+fn review(body: &[u8]) -> Result<Reviewed, ReviewError> {
+    let reviewed = admission::review(body, snapshot());
+    let told = process::ask(post("/mutate", body));
+    match &reviewed {
+        _ if body.len() > 7 * 1024 * 1024 => assert_eq!(told.status, 413, "{told:?}"),
+        Ok(reviewed) => {
+            assert_eq!(told.status, 200, "{told:?}");
+            assert!(
+                told.body.as_bytes() == reviewed.body,
+                "the process says {}, the library {}",
+                told.body,
+                String::from_utf8_lossy(&reviewed.body)
+            );
+        }
+        Err(error) => {
+            assert_eq!(told.status, 400, "{told:?}");
+            assert!(told.body.contains(&error.message), "{told:?}: {error:?}");
+        }
+    }
+    reviewed
+}
+
 fn ask(pod: &Value) -> Answer {
     ask_of(snapshot(), pod)
 }
 
 /// Asks, and holds what every answer must be, whatever was asked.
 fn ask_of(snapshot: &Snapshot, pod: &Value) -> Answer {
-    let reviewed = admission::review(envelope(&pod.to_string()).as_bytes(), snapshot).unwrap();
+    let body = envelope(&pod.to_string());
+    let reviewed = if std::ptr::eq(snapshot, self::snapshot()) {
+        review(body.as_bytes()).unwrap()
+    } else {
+        admission::review(body.as_bytes(), snapshot).unwrap()
+    };
     let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
     let response = &answer["response"];
     assert_eq!(response["uid"], "u");
@@ -240,7 +279,6 @@ fn refuse_of(
     }
 }
 
-#[test]
 fn values_outside_of_their_grammar_name_the_key_and_what_is_expected() {
     let mut failures = Vec::new();
     let port = "an integer from 1 to 65535";
@@ -370,7 +408,6 @@ fn values_outside_of_their_grammar_name_the_key_and_what_is_expected() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-#[test]
 fn unknown_and_misspelt_keys_are_told_with_the_nearest_name() {
     for (key, words) in [
         (
@@ -443,7 +480,6 @@ fn unknown_and_misspelt_keys_are_told_with_the_nearest_name() {
     }
 }
 
-#[test]
 fn lists_of_profiles_that_mean_nothing_are_told() {
     let key = "outrigger.dev/inject";
     for (list, words) in [
@@ -502,7 +538,6 @@ fn lists_of_profiles_that_mean_nothing_are_told() {
     }
 }
 
-#[test]
 fn all_problems_are_told_at_once() {
     let message = ask(&annotated([
         ("outrigger.dev/inject", "t"),
@@ -549,7 +584,6 @@ fn expand(text: &str) -> String {
 }
 
 /// `$$(X)` became `$$$(X)`, which the kubelet reads as a dollar and a reference; `$` beside `(X)` became one.
-#[test]
 fn a_value_never_becomes_a_reference_to_a_variable_of_the_container() {
     for (text, other) in [
         ("$(POD_IP)", "x"),
@@ -608,7 +642,6 @@ fn file(pod: &Value) -> Value {
     .unwrap()
 }
 
-#[test]
 fn values_stay_inside_of_their_string() {
     for text in [
         "${params.x}",
@@ -672,7 +705,6 @@ fn values_stay_inside_of_their_string() {
     }
 }
 
-#[test]
 fn a_limit_below_its_request_is_denied() {
     let message = ask(&annotated([
         ("outrigger.dev/inject", "t"),
@@ -697,7 +729,6 @@ fn ready(extra: &[(&str, &str)], spec: Value) -> Value {
     pod(READY.into_iter().chain(extra.iter().copied()), spec)
 }
 
-#[test]
 fn collisions_and_pods_that_would_not_start_are_denied() {
     let web = json!({"name": "web"});
     for (extra, spec, words) in [
@@ -779,7 +810,6 @@ fn collisions_and_pods_that_would_not_start_are_denied() {
     }
 }
 
-#[test]
 fn instance_names_that_make_invalid_names_are_denied() {
     let named = |instance: &str| {
         let list = format!("{instance}=t");
@@ -802,7 +832,6 @@ fn instance_names_that_make_invalid_names_are_denied() {
 }
 
 /// Whoever writes the annotation may write anything into it; what counts is what the pod bears out.
-#[test]
 fn a_forged_status_does_not_stand_for_a_sidecar() {
     let revision = snapshot()
         .catalogue
@@ -867,7 +896,6 @@ fn a_forged_status_does_not_stand_for_a_sidecar() {
     );
 }
 
-#[test]
 fn a_forged_mirror_annotation_only_forgoes_the_injection() {
     let answer = ask(&ready(
         &[("kubernetes.io/config.mirror", "x")],
@@ -877,7 +905,6 @@ fn a_forged_mirror_annotation_only_forgoes_the_injection() {
 }
 
 /// Who made the pod is written in the pod, and checked by the API server only after us.
-#[test]
 fn an_owner_that_no_object_can_be_is_none() {
     let owner = |name: &str| json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "0f61"});
     let mut controller = owner("controller");
@@ -906,20 +933,17 @@ fn an_owner_that_no_object_can_be_is_none() {
         );
         pod["metadata"]["ownerReferences"] = owners.clone();
         let body = envelope(&pod.to_string());
-        let summary = admission::review(body.as_bytes(), snapshot())
-            .unwrap()
-            .summary;
+        let summary = review(body.as_bytes()).unwrap().summary;
         assert_eq!(summary.outcome, "denied", "{owners}");
         let found = summary.owner.map(|owner| owner.name);
         assert_eq!(found.as_deref(), expected, "{owners}");
     }
 }
 
-#[test]
 fn windows_pods_are_left_alone_with_a_warning() {
     let body =
         envelope(&ready(&[], json!({"containers": [], "os": {"name": "windows"}})).to_string());
-    let reviewed = admission::review(body.as_bytes(), snapshot()).unwrap();
+    let reviewed = review(body.as_bytes()).unwrap();
     let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
     assert_eq!(reviewed.summary.reason, "Windows");
     assert!(
@@ -931,7 +955,6 @@ fn windows_pods_are_left_alone_with_a_warning() {
     );
 }
 
-#[test]
 fn a_pod_that_ends_gets_no_sidecar_that_does_not() {
     let profiles = [Arc::new(Profile::parse("test", EVERYTHING).unwrap())];
     let snapshot = Snapshot {
@@ -955,7 +978,6 @@ fn a_pod_that_ends_gets_no_sidecar_that_does_not() {
     }
 }
 
-#[test]
 fn a_namespace_cannot_set_what_is_the_administrators() {
     let mut snapshot = Snapshot {
         catalogue: Catalogue::new([Arc::new(Profile::parse("test", EVERYTHING).unwrap())]),
@@ -995,7 +1017,6 @@ fn a_namespace_cannot_set_what_is_the_administrators() {
 }
 
 /// The status that is written with the patch was not counted.
-#[test]
 fn annotations_are_counted_with_the_status_that_is_added() {
     const LIMIT: usize = 256 * 1024;
     let size = |pod: &Value| -> usize {
@@ -1033,7 +1054,6 @@ fn annotations_are_counted_with_the_status_that_is_added() {
 }
 
 /// They made a message of many megabytes, with a search for the nearest name for each.
-#[test]
 fn a_hundred_thousand_annotations_make_a_short_answer() {
     let keys: Vec<String> = (0..100_000)
         .map(|index| format!("t.outrigger.dev/parameter-{index}"))
@@ -1074,7 +1094,7 @@ fn a_hundred_thousand_annotations_make_a_short_answer() {
 }
 
 fn operations(pod: &Value) -> Vec<Value> {
-    let reviewed = admission::review(envelope(&pod.to_string()).as_bytes(), snapshot()).unwrap();
+    let reviewed = review(envelope(&pod.to_string()).as_bytes()).unwrap();
     assert_eq!(
         reviewed.summary.outcome, "injected",
         "{:?}",
@@ -1089,7 +1109,6 @@ fn operations(pod: &Value) -> Vec<Value> {
     .unwrap()
 }
 
-#[test]
 fn pods_of_thousands_of_parts_get_patches_that_grow_with_the_containers_only() {
     let containers = |count: usize| -> Value {
         (0..count)
@@ -1142,7 +1161,6 @@ fn pods_of_thousands_of_parts_get_patches_that_grow_with_the_containers_only() {
     );
 }
 
-#[test]
 fn reviews_that_are_none_are_refused_and_the_field_is_named() {
     let pod = annotated([("outrigger.dev/inject", "t")]).to_string();
     let good = envelope(&pod);
@@ -1237,7 +1255,7 @@ fn reviews_that_are_none_are_refused_and_the_field_is_named() {
             "no AdmissionReview",
         ),
     ] {
-        let error = admission::review(&body, snapshot()).unwrap_err();
+        let error = review(&body).unwrap_err();
         assert!(
             error.message.contains(words),
             "{words}: {:.300}",
@@ -1247,7 +1265,6 @@ fn reviews_that_are_none_are_refused_and_the_field_is_named() {
     }
 }
 
-#[test]
 fn reviews_of_something_else_are_allowed_untouched() {
     let pod = annotated([("outrigger.dev/inject", "nonsense")]).to_string();
     let good = envelope(&pod);
@@ -1266,13 +1283,12 @@ fn reviews_of_something_else_are_allowed_untouched() {
         envelope(r#"{"metadata":null,"spec":null}"#),
         good.replace(&format!(",\"object\":{pod}"), ""),
     ] {
-        let reviewed = admission::review(body.as_bytes(), snapshot()).unwrap();
+        let reviewed = review(body.as_bytes()).unwrap();
         assert_eq!(reviewed.summary.reason, "NotPodCreate", "{body:.300}");
         assert_eq!(reviewed.body, br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u","allowed":true}}"#);
     }
 }
 
-#[test]
 fn odd_things_in_fields_that_are_not_ours_stand_in_nobodys_way() {
     let pod = |field: &str| {
         let pod = annotated(READY).to_string();
@@ -1291,7 +1307,7 @@ fn odd_things_in_fields_that_are_not_ours_stand_in_nobodys_way() {
         &ten_megabytes,
         &deep,
     ] {
-        let reviewed = admission::review(envelope(&pod(field)).as_bytes(), snapshot()).unwrap();
+        let reviewed = review(envelope(&pod(field)).as_bytes()).unwrap();
         assert_eq!(
             reviewed.summary.outcome, "injected",
             "{field:.50}: {:?}",
@@ -1301,7 +1317,7 @@ fn odd_things_in_fields_that_are_not_ours_stand_in_nobodys_way() {
     for uid in ["a\\u0000b\\n\\\"", "\\u2028", "../../x"] {
         let body =
             envelope(&pod("\"a\":1")).replace("\"uid\":\"u\"", &format!("\"uid\":\"{uid}\""));
-        let reviewed = admission::review(body.as_bytes(), snapshot()).unwrap();
+        let reviewed = review(body.as_bytes()).unwrap();
         let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
         let sent: Value = serde_json::from_str(&format!("\"{uid}\"")).unwrap();
         assert_eq!(answer["response"]["uid"], sent);
@@ -1309,23 +1325,16 @@ fn odd_things_in_fields_that_are_not_ours_stand_in_nobodys_way() {
 }
 
 /// Not the API server's doing: its encoder writes each key once. A forged review gets an answer all the same.
-#[test]
 fn duplicate_annotation_keys_get_one_meaning() {
     let twice = r#"{"metadata":{"annotations":{"outrigger.dev/inject":"t","t.outrigger.dev/text":"a","t.outrigger.dev/text":"b","t.outrigger.dev/other":"x"}},"spec":{"containers":[]}}"#;
-    let reviewed = admission::review(envelope(twice).as_bytes(), snapshot()).unwrap();
+    let reviewed = review(envelope(twice).as_bytes()).unwrap();
     assert!(matches!(reviewed.summary.outcome, "injected" | "denied"));
-    assert_eq!(
-        admission::review(envelope(twice).as_bytes(), snapshot()).unwrap(),
-        reviewed
-    );
+    assert_eq!(review(envelope(twice).as_bytes()).unwrap(), reviewed);
 }
 
-#[test]
 fn v1beta1_is_answered_in_kind() {
     let body = envelope(&annotated(READY).to_string()).replace("k8s.io/v1", "k8s.io/v1beta1");
-    let answer: Value =
-        serde_json::from_slice(&admission::review(body.as_bytes(), snapshot()).unwrap().body)
-            .unwrap();
+    let answer: Value = serde_json::from_slice(&review(body.as_bytes()).unwrap().body).unwrap();
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1beta1");
     assert_eq!(answer["response"]["patchType"], "JSONPatch");
 }
@@ -1345,7 +1354,6 @@ fn rows(profile: &str, rows: Rows) {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-#[test]
 fn envoy_tls_refuses_what_would_change_its_configuration() {
     rows(
         "envoy-tls",
@@ -1485,7 +1493,6 @@ fn envoy_tls_refuses_what_would_change_its_configuration() {
 }
 
 /// Active as soon as the profile is more than a name.
-#[test]
 fn envoy_egress_refuses_upstreams_that_are_nobodys_business() {
     if !is_real("envoy-egress") {
         assert!(matches!(
@@ -1567,7 +1574,6 @@ fn envoy_egress_refuses_upstreams_that_are_nobodys_business() {
 }
 
 /// Active as soon as the profile is more than a name.
-#[test]
 fn fluentd_refuses_paths_tags_and_text_that_its_configuration_could_run() {
     if !is_real("fluentd") {
         assert!(matches!(
@@ -1687,4 +1693,48 @@ fn fluentd_refuses_paths_tags_and_text_that_its_configuration_could_run() {
             .count();
         assert_eq!(holders, 1, "{text}: {annotations:?}");
     }
+}
+
+macro_rules! tests {
+    ($($test:path),* $(,)?) => {
+        vec![$(Test::new(stringify!($test), || Box::pin(async {
+            $test();
+            Ok(())
+        }))),*]
+    };
+}
+
+fn main() -> ExitCode {
+    process::around(|| {
+        testkit::harness::run(tests![
+            values_outside_of_their_grammar_name_the_key_and_what_is_expected,
+            unknown_and_misspelt_keys_are_told_with_the_nearest_name,
+            lists_of_profiles_that_mean_nothing_are_told,
+            all_problems_are_told_at_once,
+            a_value_never_becomes_a_reference_to_a_variable_of_the_container,
+            values_stay_inside_of_their_string,
+            a_limit_below_its_request_is_denied,
+            collisions_and_pods_that_would_not_start_are_denied,
+            instance_names_that_make_invalid_names_are_denied,
+            a_forged_status_does_not_stand_for_a_sidecar,
+            a_forged_mirror_annotation_only_forgoes_the_injection,
+            an_owner_that_no_object_can_be_is_none,
+            windows_pods_are_left_alone_with_a_warning,
+            a_pod_that_ends_gets_no_sidecar_that_does_not,
+            a_namespace_cannot_set_what_is_the_administrators,
+            annotations_are_counted_with_the_status_that_is_added,
+            a_hundred_thousand_annotations_make_a_short_answer,
+            pods_of_thousands_of_parts_get_patches_that_grow_with_the_containers_only,
+            reviews_that_are_none_are_refused_and_the_field_is_named,
+            reviews_of_something_else_are_allowed_untouched,
+            odd_things_in_fields_that_are_not_ours_stand_in_nobodys_way,
+            duplicate_annotation_keys_get_one_meaning,
+            v1beta1_is_answered_in_kind,
+            envoy_tls_refuses_what_would_change_its_configuration,
+            envoy_egress_refuses_upstreams_that_are_nobodys_business,
+            fluentd_refuses_paths_tags_and_text_that_its_configuration_could_run,
+            items::every_item_gets_what_is_expected,
+            items::the_list_is_the_one_that_is_shown,
+        ])
+    })
 }

@@ -930,6 +930,10 @@ fn power_over_the_node_needs_namespaces() {
             "ports[0].hostPort",
         ),
         (
+            "volumeMounts: [{name: v, mountPath: /v, mountPropagation: Bidirectional}]",
+            "volumeMounts[0].mountPropagation",
+        ),
+        (
             "livenessProbe: {httpGet: {port: 80, host: '${instance}'}}",
             "livenessProbe.httpGet.host",
         ),

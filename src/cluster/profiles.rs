@@ -33,6 +33,8 @@ use crate::profile::{Defaults, Profile};
 const FIELD_MANAGER: &str = "outrigger-status";
 /// The longest message of a condition that the API takes.
 const MAX_MESSAGE: usize = 32_768;
+/// How long one call may take. The client has no bound of its own: its watches are silent for long.
+const CALL: Duration = Duration::from_secs(10);
 /// How often a status that could not be written is tried again, with growing pauses.
 const ATTEMPTS: u32 = 5;
 
@@ -133,7 +135,7 @@ fn is_absent(error: &watcher::Error) -> bool {
 async fn definition_is_going(client: &Client) -> bool {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let name = format!("{}.{}", crd::PLURAL, crd::GROUP);
-    match definitions.get_metadata_opt(&name).await {
+    match bounded(definitions.get_metadata_opt(&name)).await {
         Ok(definition) => {
             definition.is_none_or(|definition| definition.metadata.deletion_timestamp.is_some())
         }
@@ -142,6 +144,15 @@ async fn definition_is_going(client: &Client) -> bool {
             false
         }
     }
+}
+
+/// A call that is given up after [`CALL`]: over a connection that nobody answers on it would never end.
+async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let silent = |_| kube::Error::Service("the API server did not answer in time".into());
+    tokio::time::timeout(CALL, call)
+        .await
+        .map_err(silent)
+        .flatten()
 }
 
 /// A profile as the cluster has it.
@@ -204,10 +215,8 @@ async fn write_status(api: Api<DynamicObject>, name: String, status: Json) {
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     for attempt in 1..=ATTEMPTS {
-        match api
-            .patch_status(&name, &parameters, &Patch::Apply(&document))
-            .await
-        {
+        let document = Patch::Apply(&document);
+        match bounded(api.patch_status(&name, &parameters, &document)).await {
             Ok(_) => return,
             // Deleted in the meantime.
             Err(kube::Error::Api(error)) if error.code == 404 => return,
@@ -439,6 +448,22 @@ mod tests {
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_700_000_000).unwrap()
+    }
+
+    /// A connection that stalled: behind a firewall that drops packets, or to a machine that is gone. The deletion of
+    /// a profile must not end the watch, and the writing of a status must not go on for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_api_server_is_given_up() {
+        let silent = tower::service_fn(|_: hyper::Request<kube::client::Body>| {
+            std::future::pending::<Result<hyper::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let client = Client::new(silent, "default");
+        let hour = Duration::from_secs(3600);
+        let going = tokio::time::timeout(hour, definition_is_going(&client)).await;
+        assert_eq!(going, Ok(false));
+        let api: Api<DynamicObject> = Api::all_with(client, &resource());
+        let written = write_status(api, "greeter".to_owned(), json!({}));
+        assert_eq!(tokio::time::timeout(hour, written).await, Ok(()));
     }
 
     #[test]

@@ -55,6 +55,18 @@ pub fn of_container(container: &Json, path: &str) -> Vec<ProfileProblem> {
             );
         }
     }
+    // Kubernetes takes it from privileged containers only, and says so after us, of a field that nobody wrote.
+    for (index, mount) in items(&container["volumeMounts"]).enumerate() {
+        if !matches!(
+            mount["mountPropagation"].as_str(),
+            None | Some("None" | "HostToContainer")
+        ) {
+            power(
+                &format!("volumeMounts[{index}].mountPropagation"),
+                "mounts on the node",
+            );
+        }
+    }
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         for action in ["httpGet", "tcpSocket"] {
             if is_text(&container[probe][action]["host"]) {

@@ -53,8 +53,8 @@ pub(crate) async fn drill_12_the_watch_is_cut(site: &mut Site) -> Result {
     apply(site, "before")?;
     wait_serves(site, "before", LIMIT).await?;
     let first = [
-        site.replicas[0].memory("VmRSS")?,
-        site.replicas[0].memory("VmHWM")?,
+        site.replicas[0].daemon.memory("VmRSS")?,
+        site.replicas[0].daemon.memory("VmHWM")?,
     ];
 
     let pause = Duration::from_secs(if long() { 600 } else { 4 });
@@ -105,8 +105,8 @@ pub(crate) async fn drill_12_the_watch_is_cut(site: &mut Site) -> Result {
     })
     .await?;
     let last = [
-        site.replicas[0].memory("VmRSS")?,
-        site.replicas[0].memory("VmHWM")?,
+        site.replicas[0].daemon.memory("VmRSS")?,
+        site.replicas[0].daemon.memory("VmHWM")?,
     ];
     let grown = last[1] as f64 / first[1] as f64;
     eprintln!(

@@ -359,14 +359,6 @@ impl Replica {
         }
         Ok(sum)
     }
-
-    /// A line of its `/proc/PID/status`, in KiB: `VmRSS`, what is resident, or `VmHWM`, the most that ever was.
-    pub(crate) fn memory(&self, line: &str) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id()))?;
-        let found = status.lines().find_map(|it| it.strip_prefix(line));
-        let value = found.and_then(|rest| rest.trim_start_matches(':').split_whitespace().next());
-        Ok(value.context("no such line")?.parse()?)
-    }
 }
 
 /// Whether a line of a log tells of a right that is missing, or of a panic. `roleless` are the times in which the API

@@ -5,22 +5,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use outrigger::admission::{self, Snapshot};
 use outrigger::certificate::CertificatePair;
 use outrigger::profile::Catalogue;
 use outrigger::server::{CertificateSource, Reviewer, Server, ServerConfig};
-use rustls::pki_types::ServerName;
 use testkit::Result;
 use testkit::certs::Authority;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// No answer of these tests takes longer.
-pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) use testkit::served::{padded, small};
+pub(crate) use testkit::wire::{Client, LIMIT, post, post_head};
 
 /// A real review: a pod with an annotation that asks for a sidecar.
 pub(crate) const REVIEW: &str = include_str!("../../examples/review.json");
@@ -175,183 +172,6 @@ impl Running {
             .context("the server did not stop in time")??;
         Ok(start.elapsed())
     }
-}
-
-/// An answer to one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// Its status.
-    pub(crate) status: u16,
-    /// Its head, in lower case.
-    pub(crate) head: String,
-    /// Its body.
-    pub(crate) body: String,
-}
-
-impl Answer {
-    /// Whether a header line stands in the head; in lower case, as `retry-after: 1`.
-    pub(crate) fn has(&self, line: &str) -> bool {
-        self.head.lines().any(|held| held == line)
-    }
-
-    /// The body as JSON.
-    pub(crate) fn json(&self) -> Result<serde_json::Value> {
-        serde_json::from_str(&self.body).with_context(|| format!("not JSON: {self:?}"))
-    }
-}
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-/// One connection.
-pub(crate) struct Client {
-    stream: Box<dyn Stream>,
-    held: Vec<u8>,
-}
-
-impl Client {
-    /// A connection without TLS.
-    pub(crate) async fn plain(address: SocketAddr) -> Result<Self> {
-        let stream = timeout(LIMIT, TcpStream::connect(address)).await??;
-        stream.set_nodelay(true)?;
-        Ok(Self {
-            stream: Box::new(stream),
-            held: Vec::new(),
-        })
-    }
-
-    /// A connection with TLS that offers these protocols.
-    pub(crate) async fn tls(
-        address: SocketAddr,
-        authority: &Authority,
-        protocols: &[&[u8]],
-    ) -> Result<Self> {
-        let mut config = testkit::http::tls(authority.certificate(), None)?;
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = timeout(LIMIT, TcpStream::connect(address)).await??;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost")?;
-        let stream = timeout(LIMIT, connector.connect(name, stream))
-            .await
-            .context("no handshake")??;
-        Ok(Self {
-            stream: Box::new(stream),
-            held: Vec::new(),
-        })
-    }
-
-    /// The stream itself, for another protocol.
-    pub(crate) fn into_stream(self) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
-        self.stream
-    }
-
-    /// Sends bytes as they are.
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result {
-        timeout(LIMIT, self.stream.write_all(bytes.as_ref()))
-            .await
-            .context("nobody reads")??;
-        timeout(LIMIT, self.stream.flush())
-            .await
-            .context("nobody reads")??;
-        Ok(())
-    }
-
-    /// Reads one answer that has a Content-Length.
-    pub(crate) async fn answer(&mut self) -> Result<Answer> {
-        let end = loop {
-            if let Some(at) = self.held.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                break at + 4;
-            }
-            self.more().await?;
-        };
-        let head = String::from_utf8_lossy(&self.held[..end]).to_ascii_lowercase();
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .context("no status")?;
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.map_or(Ok(0), str::parse)?;
-        while self.held.len() < end + length {
-            self.more().await?;
-        }
-        let body = String::from_utf8(self.held[end..end + length].to_vec())?;
-        self.held.drain(..end + length);
-        Ok(Answer { status, head, body })
-    }
-
-    async fn more(&mut self) -> Result {
-        let mut buffer = [0; 16 * 1024];
-        let count = timeout(LIMIT, self.stream.read(&mut buffer))
-            .await
-            .context("no answer came")??;
-        ensure!(
-            count > 0,
-            "closed after {:?}",
-            String::from_utf8_lossy(&self.held)
-        );
-        self.held.extend_from_slice(&buffer[..count]);
-        Ok(())
-    }
-
-    /// Sends a request and reads its answer.
-    pub(crate) async fn ask(&mut self, request: impl AsRef<[u8]>) -> Result<Answer> {
-        self.send(request).await?;
-        self.answer().await
-    }
-
-    /// Posts a body to `/mutate`.
-    pub(crate) async fn post(&mut self, body: impl AsRef<[u8]>) -> Result<Answer> {
-        self.ask(post("/mutate", body)).await
-    }
-
-    /// Gets a path.
-    pub(crate) async fn get(&mut self, path: &str) -> Result<Answer> {
-        self.ask(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
-            .await
-    }
-
-    /// Waits until the other side ends the connection, in whatever way, and gives what came before that.
-    pub(crate) async fn ended(&mut self) -> Result<Vec<u8>> {
-        let mut buffer = [0; 16 * 1024];
-        loop {
-            match timeout(LIMIT, self.stream.read(&mut buffer)).await {
-                Ok(Ok(0) | Err(_)) => return Ok(std::mem::take(&mut self.held)),
-                Ok(Ok(count)) => self.held.extend_from_slice(&buffer[..count]),
-                Err(_) => bail!("the connection is still open"),
-            }
-        }
-    }
-}
-
-/// A request that posts a review.
-pub(crate) fn post(path: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
-    let body = body.as_ref();
-    let mut request = post_head(path, &format!("Content-Length: {}\r\n", body.len())).into_bytes();
-    request.extend_from_slice(body);
-    request
-}
-
-/// The head of such a request, with more header lines.
-pub(crate) fn post_head(path: &str, lines: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{lines}\r\n")
-}
-
-/// A review that asks for nothing, with this uid (in JSON, without its quotes).
-pub(crate) fn small(uid: &str) -> String {
-    format!(
-        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"{uid}","kind":{{"group":"","version":"v1","kind":"Pod"}},"namespace":"shop","operation":"CREATE","object":{{"metadata":{{"name":"web"}},"spec":{{"containers":[{{"name":"web"}}]}}}}}}}}"#
-    )
-}
-
-/// A review padded to this many bytes.
-pub(crate) fn padded(length: usize) -> String {
-    let mut review = small("padded");
-    review.push_str(&" ".repeat(length.saturating_sub(review.len())));
-    review
 }
 
 /// Runs `work` and gives how long it took as well.

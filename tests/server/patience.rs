@@ -200,24 +200,3 @@ async fn an_idle_connection_ends_at_last() -> Result {
         .await?;
     server.wait_metric("outrigger_connections", 0.0).await
 }
-
-#[tokio::test]
-async fn a_client_that_goes_away_cancels_its_review() -> Result {
-    let server = start(|config| config.body_timeout = Duration::from_secs(60)).await?;
-    let mut clients = Vec::new();
-    for _ in 0..3 {
-        let mut client = server.client().await?;
-        client
-            .send(post_head("/mutate", "Transfer-Encoding: chunked\r\n"))
-            .await?;
-        client.send("5\r\n{    \r\n").await?;
-        clients.push(client);
-    }
-    server
-        .wait_metric("outrigger_http_requests_in_flight", 3.0)
-        .await?;
-    drop(clients);
-    let ((), time) = timed(server.wait_metric("outrigger_http_requests_in_flight", 0.0)).await?;
-    assert!(time < Duration::from_secs(3), "{time:?}");
-    server.wait_metric("outrigger_connections", 0.0).await
-}

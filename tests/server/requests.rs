@@ -156,72 +156,6 @@ async fn health_is_told_on_both_ports() -> Result {
 }
 
 #[tokio::test]
-async fn what_is_no_review_gets_400_with_a_reason() -> Result {
-    let server = server().await?;
-    let mut client = server.client().await?;
-    let whole = small("1");
-    let deep = format!("{}{}", r#"{"request":{"uid":"#, "[".repeat(100_000));
-    let object = small("1").replace(
-        r#"{"name":"web"}]"#,
-        &format!("{}{}]", "[".repeat(100_000), "]".repeat(100_000)),
-    );
-    let cases: [(&str, Vec<u8>, &str); 9] = [
-        ("nothing", Vec::new(), "no AdmissionReview"),
-        (
-            "cut off",
-            whole[..whole.len() / 2].into(),
-            "no AdmissionReview",
-        ),
-        ("bytes", b"\xff\xfe\x00".to_vec(), "no AdmissionReview"),
-        (
-            "bad UTF-8 in a name",
-            whole
-                .replace("web", "\u{1}\u{2}")
-                .replace('\u{1}', "web")
-                .into_bytes(),
-            "no AdmissionReview",
-        ),
-        ("deep", deep.into_bytes(), "no AdmissionReview"),
-        ("deep containers", object.into_bytes(), "no AdmissionReview"),
-        ("an array", b"[]".to_vec(), "kind: given"),
-        (
-            "no request",
-            br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_vec(),
-            "request: missing",
-        ),
-        (
-            "v2",
-            whole.replace("k8s.io/v1", "k8s.io/v2").into_bytes(),
-            "apiVersion: given",
-        ),
-    ];
-    for (name, body, reason) in cases {
-        let answer = client.post(body).await?;
-        assert_eq!(answer.status, 400, "{name}: {answer:?}");
-        assert!(answer.body.contains(reason), "{name}: {answer:?}");
-    }
-    // The same connection serves on: nothing of the above harmed it.
-    assert_eq!(client.post(&whole).await?.status, 200);
-    server
-        .wait_metric(r#"outrigger_http_rejected_total{reason="no_review"}"#, 9.0)
-        .await
-}
-
-#[tokio::test]
-async fn text_that_is_not_utf8_gets_400() -> Result {
-    let server = server().await?;
-    let mut body = small("1").into_bytes();
-    let at = body
-        .windows(4)
-        .position(|bytes| bytes == b"shop")
-        .unwrap_or_default();
-    body[at] = 0xff;
-    let answer = server.client().await?.post(body).await?;
-    assert_eq!(answer.status, 400, "{answer:?}");
-    Ok(())
-}
-
-#[tokio::test]
 async fn the_version_of_the_review_is_echoed() -> Result {
     let server = server().await?;
     let mut client = server.client().await?;
@@ -290,8 +224,8 @@ async fn a_client_that_waits_for_100_continue_gets_it() -> Result {
 }
 
 #[tokio::test]
-async fn a_chunked_body_is_read_and_an_endless_one_is_refused() -> Result {
-    let server = start(|config| config.max_body = 64 * 1024).await?;
+async fn a_chunked_body_is_read() -> Result {
+    let server = server().await?;
     let mut client = server.client().await?;
     let body = small("1");
     let chunked = post_head("/mutate", "Transfer-Encoding: chunked\r\n");
@@ -301,98 +235,6 @@ async fn a_chunked_body_is_read_and_an_endless_one_is_refused() -> Result {
         second.len()
     );
     assert_eq!(client.ask(whole).await?.status, 200);
-
-    // It writes until it is told to stop: what it is told must not be lost, and must not take a hundred MB.
-    let mut client = server.client().await?;
-    client.send(&chunked).await?;
-    let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
-    let mut sent = 0;
-    while sent < 100 * 1024 * 1024 && client.send(&chunk).await.is_ok() {
-        sent += chunk.len();
-    }
-    assert!(sent < 16 * 1024 * 1024, "{sent} bytes of a body were taken");
-    assert_eq!(client.answer().await?.status, 413);
-    Ok(())
-}
-
-#[tokio::test]
-async fn http_1_0_is_answered_once_and_closed() -> Result {
-    let server = server().await?;
-    let mut client = server.client().await?;
-    let body = small("1");
-    let head = format!(
-        "POST /mutate HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    assert_eq!(client.ask(head + &body).await?.status, 200);
-    assert!(client.ended().await?.is_empty());
-    // 1.0 has no chunks.
-    let mut client = server.client().await?;
-    let head = "POST /mutate HTTP/1.0\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    assert_eq!(client.ask(head).await?.status, 400);
-    assert!(client.ended().await?.is_empty());
-    Ok(())
-}
-
-/// RFC 9112, section 6.3: what both gives is taken by its chunks, and the connection closed, so that what a
-/// second reader would take for another request never is one.
-#[tokio::test]
-async fn two_lengths_never_make_two_answers() -> Result {
-    let server = server().await?;
-    let smuggled = post("/mutate", small("smuggled"));
-    let body = small("1");
-    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-    let whole = chunk.len() + smuggled.len();
-    for lines in [
-        format!("Content-Length: {whole}\r\nTransfer-Encoding: chunked\r\n"),
-        format!("Transfer-Encoding: chunked\r\nContent-Length: {whole}\r\n"),
-    ] {
-        let mut client = server.client().await?;
-        let answer = client
-            .ask(
-                [
-                    post_head("/mutate", &lines).as_bytes(),
-                    chunk.as_bytes(),
-                    &smuggled,
-                ]
-                .concat(),
-            )
-            .await?;
-        assert_eq!(answer.json()?["response"]["uid"], "1");
-        assert!(answer.has("connection: close"), "{lines:?}: {answer:?}");
-        let rest = client.ended().await?;
-        assert!(
-            rest.is_empty(),
-            "{lines:?}: {}",
-            String::from_utf8_lossy(&rest)
-        );
-    }
-    for lines in [
-        "Content-Length: 5\r\nContent-Length: 6\r\n".to_owned(),
-        "Content-Length: 5, 6\r\n".to_owned(),
-        "Content-Length: +5\r\n".to_owned(),
-        "Content-Length: -1\r\n".to_owned(),
-        "Content-Length: 99999999999999999999999\r\n".to_owned(),
-        "Transfer-Encoding: chunked, identity\r\n".to_owned(),
-        "Transfer-Encoding: xchunked\r\n".to_owned(),
-        "Transfer-Encoding : chunked\r\n".to_owned(),
-        "X: a\r\n folded\r\nContent-Length: 5\r\n".to_owned(),
-        " Content-Length: 5\r\n".to_owned(),
-        "Content-Length: 5\0\r\n".to_owned(),
-    ] {
-        let mut client = server.client().await?;
-        let mut bytes = post_head("/mutate", &lines).into_bytes();
-        bytes.extend_from_slice(b"0\r\n\r\n");
-        bytes.extend_from_slice(&smuggled);
-        let answer = client.ask(bytes).await?;
-        assert_eq!(answer.status, 400, "{lines:?}: {answer:?}");
-        let rest = client.ended().await?;
-        assert!(
-            rest.is_empty(),
-            "{lines:?}: {}",
-            String::from_utf8_lossy(&rest)
-        );
-    }
     Ok(())
 }
 

@@ -108,6 +108,27 @@ impl Daemon {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
+    /// A line of its `/proc/PID/status`, in KiB: `VmRSS`, what is resident, or `VmHWM`, the most that ever was.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn memory(&self, line: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let found = status.lines().find_map(|it| it.strip_prefix(line));
+        let value = found.and_then(|rest| rest.trim_start_matches(':').split_whitespace().next());
+        Ok(value.context("no such line")?.parse()?)
+    }
+
+    /// How many files, sockets among them, it has open.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn open_files(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.id()))?.count())
+    }
+
     /// What it has written until now, both outputs together.
     #[must_use]
     pub fn log(&self) -> String {

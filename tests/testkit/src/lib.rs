@@ -23,7 +23,9 @@ pub mod parts;
 pub mod pod;
 pub mod ports;
 pub mod process;
+pub mod served;
 pub mod wait;
+pub mod wire;
 
 pub use balancer::Balancer;
 pub use control_plane::ControlPlane;
@@ -33,6 +35,7 @@ pub use helm::Helm;
 pub use pod::LocalPod;
 pub use ports::free_port;
 pub use process::Finished;
+pub use served::Served;
 pub use wait::{wait_until, wait_until_async};
 
 /// What a test returns. Any error will do; its whole chain is printed.

@@ -81,3 +81,25 @@ pub(crate) fn temporary_folder() -> Result<TempDir> {
         .tempdir()
         .context("failed to make a temporary folder")
 }
+
+/// Lets this process, and what it starts from now on, have more files open, sockets among them. Gives how many.
+///
+/// # Errors
+///
+/// When the kernel allows fewer than `least`.
+pub fn allow_open_files(least: u64) -> Result<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let most = now.maximum.unwrap_or(u64::MAX);
+    if most < least {
+        bail!("{least} files are to be open, and the hard limit (ulimit -Hn) is {most}");
+    }
+    if now.current.is_some_and(|current| current < least) {
+        let wanted = Rlimit {
+            current: Some(least),
+            ..now
+        };
+        setrlimit(Resource::Nofile, wanted).context("failed to raise the limit on open files")?;
+    }
+    Ok(least)
+}
