@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{parts, run, test};
+use crate::{fuzz, parts, run, test};
 
 /// `require` makes a missing advisory database an error; `.github/workflows`
 /// sets it. Anything else: check when the database can be had, and say so
 /// loudly when not.
 const ADVISORIES: &str = "OUTRIGGER_ADVISORIES";
+
+/// The workspaces of the repository.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "fuzz/Cargo.toml"];
 
 /// How long the advisory database may take to arrive.
 const FETCH_LIMIT: Duration = Duration::from_secs(120);
@@ -26,6 +29,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     step("deny", deny)?;
     step("hadolint", hadolint)?;
     step("test", || test::run(&[]))?;
+    step("fuzz", fuzz::ci)?;
     println!("ci: all passed");
     Ok(())
 }
@@ -42,11 +46,18 @@ fn step(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 fn format() -> Result<()> {
-    run::run(
-        run::cargo().args(["fmt", "--all", "--check"]),
-        "install Rust",
-    )
-    .context("run `cargo fmt --all` (and `rustup component add rustfmt` if that is missing)")
+    for manifest in MANIFESTS {
+        run::run(
+            run::cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]),
+            "install Rust",
+        )
+        .with_context(|| {
+            format!(
+                "run `cargo fmt --all --manifest-path {manifest}` (and `rustup component add rustfmt` if that is missing)"
+            )
+        })?;
+    }
+    Ok(())
 }
 
 fn clippy() -> Result<()> {
