@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use oracle::{Node, envelope, patch_of, reviewed, unchanged};
+use oracle::{Node, envelope, reviewed, unchanged};
 use outrigger::admission::{self, Snapshot};
 use outrigger::inject::{Namespace, SidecarMode};
 use outrigger::profile::{Catalogue, Profile};

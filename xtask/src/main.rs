@@ -20,7 +20,8 @@ usage: cargo xtask <chore>
   drill [NAME]         the failure drills, long; `test` runs them bounded
   fuzz [TARGET [INPUT]] [--seconds N]
                        look for inputs that break an invariant, or repeat one that did
-  soak [--pods N]      generated pods on a real API server, thousands; `test` does a hundred
+  soak [--pods N] [--seed N]
+                       generated pods on a real API server, thousands; `test` does a hundred
   bench                what the webhook costs, as ratios in one run
   ci                   everything that must pass before a change is merged
   parts [NAME…]        install the parts (all of them, or those named) and say where they are

@@ -23,13 +23,24 @@ type Outcome = Pin<Box<dyn Future<Output = Result>>>;
 pub struct Test {
     name: &'static str,
     body: fn() -> Outcome,
+    limit: Duration,
 }
 
 impl Test {
     /// For [`crate::main!`].
     #[must_use]
     pub fn new(name: &'static str, body: fn() -> Outcome) -> Self {
-        Test { name, body }
+        Test {
+            name,
+            body,
+            limit: LIMIT,
+        }
+    }
+
+    /// The same with another bound, for one that is told how much to do.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Test { limit, ..self }
     }
 }
 
@@ -56,7 +67,7 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
         .map(|test| {
             Trial::test(test.name, move || {
                 // The whole chain, without the backtrace that `{:?}` may add.
-                block_on(test.body).map_err(|error| Failed::from(format!("{error:#}")))
+                block_on(test.body, test.limit).map_err(|error| Failed::from(format!("{error:#}")))
             })
         })
         .collect();
@@ -66,15 +77,15 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     conclusion.exit_code()
 }
 
-fn block_on(body: fn() -> Outcome) -> Result {
+fn block_on(body: fn() -> Outcome, limit: Duration) -> Result {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("failed to start a runtime")?;
     runtime.block_on(async move {
-        tokio::time::timeout(LIMIT, body())
+        tokio::time::timeout(limit, body())
             .await
-            .with_context(|| format!("the test took longer than {} s", LIMIT.as_secs()))?
+            .with_context(|| format!("the test took longer than {} s", limit.as_secs()))?
     })
 }

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 /// As in `fuzz/targets/annotations.rs`.
 const RECORD: &str = "\u{1e}";
 const UNIT: &str = "\u{1f}";
+/// The first byte, in turn.
+const FLAGS: [char; 5] = ['\u{0}', '\u{1}', '\u{2}', '\u{4}', '\u{c}'];
 
 /// Words of reviews and of pods that matter to an injection.
 const WORDS: &[&str] = &[
@@ -257,7 +259,7 @@ impl Found {
         Ok(seeds)
     }
 
-    /// The annotations of each pod, in both modes, on the pod and on its namespace.
+    /// The annotations of each pod: in turn in both modes, on the pod and on its namespace, on pods of several shapes.
     fn annotations(&self) -> Result<Seeds> {
         let mut seeds = Vec::new();
         self.each(|name, _, pod| {
@@ -271,12 +273,8 @@ impl Found {
             if records.is_empty() {
                 return;
             }
-            for flags in ['\u{0}', '\u{1}', '\u{2}', '\u{c}'] {
-                seeds.push((
-                    format!("{name}-{}", u32::from(flags)),
-                    format!("{flags}{}", records.join(RECORD)),
-                ));
-            }
+            let flags = FLAGS[seeds.len() % FLAGS.len()];
+            seeds.push((name, format!("{flags}{}", records.join(RECORD))));
         });
         ensure!(
             seeds.len() > 100,
