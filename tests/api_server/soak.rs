@@ -36,6 +36,7 @@ struct Counts {
     /// Nothing was to be done, as for a pod for Windows.
     skipped: usize,
     denied: usize,
+    failed: usize,
 }
 
 /// One pod, created twice.
@@ -45,6 +46,8 @@ enum Fate {
     Injected,
     Skipped,
     Denied,
+    /// What must not be.
+    Failed(String),
 }
 
 pub(crate) async fn generated_pods_are_injected_or_denied_by_us() -> Result {
@@ -67,13 +70,14 @@ pub(crate) async fn generated_pods_are_injected_or_denied_by_us() -> Result {
             let api = api.clone();
             async move {
                 let fate = fate(&api, &pod, &asked).await;
-                fate.with_context(|| format!("the pod {pod}\nwith {asked:?}"))
+                (fate, pod, asked)
             }
         })
         .buffer_unordered(AT_ONCE);
     let mut counts = Counts::default();
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    while let Some(fate) = fates.next().await {
+    let mut failed: BTreeMap<String, Case> = BTreeMap::new();
+    while let Some((fate, pod, asked)) = fates.next().await {
         match fate? {
             Fate::Invalid(reason) => {
                 counts.invalid += 1;
@@ -82,15 +86,31 @@ pub(crate) async fn generated_pods_are_injected_or_denied_by_us() -> Result {
             Fate::Injected => counts.injected += 1,
             Fate::Skipped => counts.skipped += 1,
             Fate::Denied => counts.denied += 1,
+            Fate::Failed(reason) => {
+                counts.failed += 1;
+                // One of a kind is enough to mend it.
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                failed
+                    .entry(reason.replace(name, "NAME"))
+                    .or_insert((pod, asked));
+            }
         }
     }
     println!("soak: {counts:?}");
+    ensure!(failed.is_empty(), "{}", told(&failed));
     let enough = counts.injected > pods / 5 && counts.denied > 0 && counts.invalid < pods / 2;
     ensure!(
         enough,
         "the generator tests too little: {counts:?}\n{reasons:#?}"
     );
     Ok(())
+}
+
+fn told(failed: &BTreeMap<String, Case>) -> String {
+    let each = failed.iter().map(|(reason, (pod, asked))| {
+        format!("{reason}\n  the pod {pod}\n  with {}", json!(asked))
+    });
+    each.collect::<Vec<_>>().join("\n\n")
 }
 
 fn number(variable: &str) -> Result<Option<usize>> {
@@ -130,20 +150,26 @@ async fn fate(
         Ok(stored) => stored,
         Err(message) => {
             let ours = message.contains("denied the request: outrigger: ");
-            ensure!(ours, "refused for what we added: {message}");
-            return Ok(Fate::Denied);
+            return Ok(if ours {
+                Fate::Denied
+            } else {
+                Fate::Failed(format!("refused for what we added: {message}"))
+            });
         }
     };
     if after["metadata"]["annotations"]["outrigger.dev/status"].is_null() {
-        ensure!(
-            before["spec"] == after["spec"],
-            "changed without a record: {after}"
-        );
-        return Ok(Fate::Skipped);
+        return Ok(if before["spec"] == after["spec"] {
+            Fate::Skipped
+        } else {
+            Fate::Failed("changed without a record".to_owned())
+        });
     }
-    oracle::pod::check(&before, &after).with_context(|| after.to_string())?;
-    oracle::pod::check_records(&before, &after).with_context(|| after.to_string())?;
-    Ok(Fate::Injected)
+    let held = oracle::pod::check(&before, &after)
+        .and_then(|()| oracle::pod::check_records(&before, &after));
+    Ok(held.map_or_else(
+        |broken| Fate::Failed(broken.to_string()),
+        |()| Fate::Injected,
+    ))
 }
 
 // ---------------------------------------------------------------- pods that are mostly valid

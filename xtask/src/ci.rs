@@ -93,8 +93,12 @@ fn deny() -> Result<()> {
         command.arg("--locked").current_dir(run::root());
         command
     };
-    run::run(deny().args(["check", "licenses", "bans", "sources"]), hint)
-        .context("see deny.toml for what is allowed and why")?;
+    for manifest in MANIFESTS {
+        let mut deny = deny();
+        deny.args(["--manifest-path", manifest, "--config", "deny.toml"]);
+        run::run(deny.args(["check", "licenses", "bans", "sources"]), hint)
+            .context("see deny.toml for what is allowed and why")?;
+    }
 
     if fetch_advisories(deny().args(["fetch", "db"]))? {
         run::run(deny().args(["check", "advisories"]), hint)?;
