@@ -322,3 +322,52 @@ fn quoted(word: &str) -> String {
     });
     format!("\"{}\"\n", bytes.collect::<String>())
 }
+
+#[cfg(test)]
+mod tests {
+    use outrigger::admission::{Snapshot, Webhook};
+    use outrigger::profile::Catalogue;
+
+    use super::*;
+
+    /// Else the targets start from nothing. Every seventh is enough to tell.
+    #[test]
+    fn the_seeds_of_reviews_get_every_answer() {
+        let snapshot = Snapshot {
+            catalogue: Catalogue::new(Catalogue::built_in().unwrap()),
+            ..Snapshot::default()
+        };
+        let mut outcomes = BTreeSet::new();
+        for (name, text) in Found::read().unwrap().reviews().unwrap().iter().step_by(7) {
+            for webhook in Webhook::ALL {
+                match oracle::answered(webhook, text.as_bytes(), &snapshot) {
+                    Err(broken) => panic!("{name}: {broken}"),
+                    // What is sent to the webhook of another kind of object.
+                    Ok(Err(_)) => {}
+                    Ok(Ok((reviewed, result))) => {
+                        assert_eq!(result.is_some(), reviewed.summary.outcome == "injected");
+                        outcomes.insert((webhook.as_str(), reviewed.summary.outcome));
+                    }
+                }
+            }
+        }
+        for expected in [
+            ("mutate", "injected"),
+            ("mutate", "denied"),
+            ("mutate", "skipped"),
+            ("workload", "warned"),
+            ("profile", "allowed"),
+        ] {
+            assert!(
+                outcomes.contains(&expected),
+                "no {expected:?} of {outcomes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_as_libfuzzer_reads_them() {
+        assert_eq!(quoted("a \"b\\"), "\"a \\\"b\\\\\"\n");
+        assert_eq!(quoted("é\n"), "\"\\xC3\\xA9\\x0A\"\n");
+    }
+}
