@@ -27,6 +27,10 @@ const PODS: usize = 100;
 /// How many creations run at once.
 const AT_ONCE: usize = 8;
 
+/// How often a pod is created when the webhook does not answer in time.
+const ATTEMPTS: usize = 5;
+const DEADLINE: &str = "context deadline exceeded";
+
 /// What became of the pods.
 #[derive(Debug, Default)]
 struct Counts {
@@ -131,13 +135,21 @@ async fn fate(
         ..PostParams::default()
     };
     let create = async |pod: &Value| -> Result<Result<Value, String>> {
-        match api
-            .create(&dry, &serde_json::from_value(pod.clone())?)
-            .await
-        {
-            Ok(stored) => Ok(Ok(serde_json::to_value(stored)?)),
-            Err(kube::Error::Api(status)) => Ok(Err(status.message.clone())),
-            Err(error) => Err(error.into()),
+        let pod = serde_json::from_value(pod.clone())?;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match api.create(&dry, &pod).await {
+                Ok(stored) => return Ok(Ok(serde_json::to_value(stored)?)),
+                // A machine that does much else may take longer than the registration allows.
+                Err(kube::Error::Api(status))
+                    if status.message.contains(DEADLINE) && attempts < ATTEMPTS =>
+                {
+                    println!("soak: asked again: {}", status.message);
+                }
+                Err(kube::Error::Api(status)) => return Ok(Err(status.message.clone())),
+                Err(error) => return Err(error.into()),
+            }
         }
     };
     let before = match create(pod).await? {
