@@ -205,6 +205,13 @@ impl Stream {
         self.documents.iter().any(Document::is_changed)
     }
 
+    /// The text of each document as it was read, with what stands around it: put together, and after a byte order
+    /// mark if there is one, they are the file.
+    #[must_use]
+    pub fn documents(&self) -> Vec<String> {
+        self.documents.iter().map(Document::before).collect()
+    }
+
     /// The text as it was read.
     #[must_use]
     pub fn before(&self) -> String {

@@ -6,6 +6,7 @@
 mod api_server {
     pub(crate) mod editor;
     pub(crate) mod examples;
+    pub(crate) mod soak;
     pub(crate) mod webhook;
 }
 
@@ -28,6 +29,8 @@ use api_server::webhook::{Webhook, shared};
 /// Longer than the minute that a CronJob may wait for its next turn.
 const CRON: Duration = Duration::from_secs(100);
 const LIMIT: Duration = Duration::from_secs(40);
+/// Long enough for tens of thousands of pods, which `cargo xtask soak` may ask for.
+const SOAK: Duration = Duration::from_secs(4 * 60 * 60);
 
 macro_rules! tests {
     ($($test:ident),* $(,)?) => {
@@ -36,7 +39,7 @@ macro_rules! tests {
 }
 
 fn main() -> ExitCode {
-    let code = testkit::harness::run(tests![
+    let mut tests = tests![
         a_bare_pod_is_stored_with_everything_it_asked_for,
         pods_of_every_controller_are_stored_injected,
         a_restricted_namespace_accepts_every_built_in_profile,
@@ -58,7 +61,14 @@ fn main() -> ExitCode {
         a_profile_bound_to_namespaces_is_refused_in_others,
         every_example_is_stored_as_it_is_shown,
         every_review_is_counted,
-    ]);
+    ];
+    tests.push(
+        testkit::harness::Test::new("generated_pods_are_injected_or_denied_by_us", || {
+            Box::pin(api_server::soak::generated_pods_are_injected_or_denied_by_us())
+        })
+        .within(SOAK),
+    );
+    let code = testkit::harness::run(tests);
     api_server::webhook::stop_shared();
     code
 }

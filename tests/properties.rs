@@ -1,9 +1,8 @@
 //! Properties of every injection, over generated pods and profiles and over recorded reviews.
 //!
-//! Pods are generated as JSON *text*, because the spelling of a number and the order of keys count. The patch
-//! is applied by a small strict RFC 6902 applier of this test's own, over a tree that keeps each scalar as it
-//! was written; the json-patch crate must come to the same. What the pod that comes out must be is checked
-//! here anew, and not by the checker of the program.
+//! Pods are generated as JSON *text*, because the spelling of a number and the order of keys count. What must hold of
+//! an answer is in the crate `oracle`, which the fuzz targets use as well; here are the pods, the profiles, and what
+//! follows from knowing both.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,520 +10,25 @@
     reason = "a test fails by panicking, also in its helpers"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use outrigger::admission::{self, Reviewed, Snapshot};
+use oracle::{Node, envelope, reviewed, unchanged};
+use outrigger::admission::{self, Snapshot};
 use outrigger::inject::{Namespace, SidecarMode};
 use outrigger::profile::{Catalogue, Profile};
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use proptest::test_runner::TestCaseError;
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
-
-const STATUS: &str = "/metadata/annotations/outrigger.dev~1status";
-
-// ---------------------------------------------------------------- a tree that keeps text
-
-/// JSON whose scalars are the text they were written as.
-#[derive(Debug, Clone, PartialEq)]
-enum Node {
-    Scalar(String),
-    List(Vec<Node>),
-    Object(Vec<(String, Node)>),
-}
-
-struct Members(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-impl Node {
-    fn parse(text: &str) -> Self {
-        let text = text.trim();
-        match text.as_bytes()[0] {
-            b'{' => {
-                let members: Members = serde_json::from_str(text).unwrap();
-                Self::Object(
-                    members
-                        .0
-                        .into_iter()
-                        .map(|(key, raw)| (key, Self::parse(raw.get())))
-                        .collect(),
-                )
-            }
-            b'[' => {
-                let items: Vec<Box<RawValue>> = serde_json::from_str(text).unwrap();
-                Self::List(items.iter().map(|raw| Self::parse(raw.get())).collect())
-            }
-            _ => Self::Scalar(text.to_owned()),
-        }
-    }
-
-    fn text(&self) -> String {
-        let join = |parts: Vec<String>| parts.join(",");
-        match self {
-            Self::Scalar(text) => text.clone(),
-            Self::List(items) => format!("[{}]", join(items.iter().map(Self::text).collect())),
-            Self::Object(members) => {
-                let members = members
-                    .iter()
-                    .map(|(key, node)| format!("{}:{}", json!(key), node.text()));
-                format!("{{{}}}", join(members.collect()))
-            }
-        }
-    }
-
-    /// As a value; numbers that no value can hold become null.
-    fn value(&self) -> Value {
-        match self {
-            Self::Scalar(text) => serde_json::from_str(text).unwrap_or(Value::Null),
-            Self::List(items) => items.iter().map(Self::value).collect(),
-            Self::Object(members) => Value::Object(
-                members
-                    .iter()
-                    .map(|(key, node)| (key.clone(), node.value()))
-                    .collect(),
-            ),
-        }
-    }
-
-    fn is_null(&self) -> bool {
-        *self == Self::Scalar("null".to_owned())
-    }
-
-    fn get(&self, key: &str) -> Option<&Self> {
-        match self {
-            Self::Object(members) => members
-                .iter()
-                .find(|(known, _)| known == key)
-                .map(|(_, node)| node),
-            _ => None,
-        }
-    }
-
-    fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
-        match self {
-            Self::Object(members) => members
-                .iter_mut()
-                .find(|(known, _)| known == key)
-                .map(|(_, node)| node),
-            _ => None,
-        }
-    }
-
-    fn set(&mut self, key: &str, node: Self) {
-        match self.get_mut(key) {
-            Some(old) => *old = node,
-            None => {
-                if let Self::Object(members) = self {
-                    members.push((key.to_owned(), node));
-                }
-            }
-        }
-    }
-
-    fn items(&self, key: &str) -> &[Self] {
-        match self.get(key) {
-            Some(Self::List(items)) => items,
-            _ => &[],
-        }
-    }
-
-    /// The list at a key, made where it is absent or null.
-    fn list_mut(&mut self, key: &str) -> &mut Vec<Self> {
-        if !matches!(self.get(key), Some(Self::List(_))) {
-            self.set(key, Self::List(Vec::new()));
-        }
-        match self.get_mut(key) {
-            Some(Self::List(items)) => items,
-            _ => unreachable!("it was just set"),
-        }
-    }
-
-    fn name(&self) -> String {
-        self.get("name")
-            .map(|node| node.value().as_str().unwrap_or_default().to_owned())
-            .unwrap_or_default()
-    }
-
-    /// RFC 6902 `add`, strictly: the parent exists, an index is at most the length, and nothing that is there
-    /// is replaced but `null` and our own status.
-    fn add(&mut self, path: &str, value: Self) -> Result<(), String> {
-        let (parent, last) = path
-            .rsplit_once('/')
-            .ok_or_else(|| format!("{path:?} points at the whole"))?;
-        let unescape = |token: &str| token.replace("~1", "/").replace("~0", "~");
-        let mut node = self;
-        for token in parent.split('/').skip(1) {
-            let token = unescape(token);
-            node = match node {
-                Self::Object(_) => node
-                    .get_mut(&token)
-                    .ok_or_else(|| format!("{path}: there is no {token}"))?,
-                Self::List(items) => {
-                    let at = index(&token)?;
-                    items
-                        .get_mut(at)
-                        .ok_or_else(|| format!("{path}: there is no item {at}"))?
-                }
-                Self::Scalar(_) => return Err(format!("{path}: {token} is inside of a scalar")),
-            };
-        }
-        let last = unescape(last);
-        match node {
-            Self::Object(members) => match members.iter_mut().find(|(key, _)| *key == last) {
-                Some((_, old)) if old.is_null() || path == STATUS => *old = value,
-                Some(_) => return Err(format!("{path}: replaces what is there")),
-                None => members.push((last, value)),
-            },
-            Self::List(items) if last == "-" => items.push(value),
-            Self::List(items) => {
-                let at = index(&last)?;
-                if at > items.len() {
-                    return Err(format!("{path}: beyond the end, {}", items.len()));
-                }
-                items.insert(at, value);
-            }
-            Self::Scalar(_) => return Err(format!("{path}: adds to a scalar")),
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, patch: &str) -> Result<usize, String> {
-        let operations = Self::parse(patch);
-        let Self::List(operations) = operations else {
-            return Err("the patch is no list".to_owned());
-        };
-        for operation in &operations {
-            let text = |key: &str| {
-                operation
-                    .get(key)
-                    .and_then(|node| node.value().as_str().map(str::to_owned))
-            };
-            if text("op").as_deref() != Some("add") {
-                return Err(format!("not an add: {}", operation.text()));
-            }
-            let value = operation.get("value").ok_or("an add without a value")?;
-            self.add(&text("path").ok_or("an add without a path")?, value.clone())?;
-        }
-        Ok(operations.len())
-    }
-
-    /// Whether everything of `self` is in `other`, as it was written and in the order it was written. `null`
-    /// is nothing.
-    fn survives_in(&self, other: &Self, path: &str) -> Result<(), String> {
-        match (self, other) {
-            (Self::Scalar(_), _) if self.is_null() || path == STATUS => Ok(()),
-            (Self::Scalar(a), Self::Scalar(b)) if a == b => Ok(()),
-            (Self::Object(mine), Self::Object(theirs)) => {
-                let mut rest = theirs.iter();
-                for (key, node) in mine {
-                    let found = rest
-                        .find(|(known, _)| known == key)
-                        .ok_or_else(|| format!("{path}: {key:?} is gone or has moved"))?;
-                    let token = key.replace('~', "~0").replace('/', "~1");
-                    node.survives_in(&found.1, &format!("{path}/{token}"))?;
-                }
-                Ok(())
-            }
-            (Self::List(mine), Self::List(theirs)) => {
-                let mut rest = theirs.iter();
-                for (index, node) in mine.iter().enumerate() {
-                    if !rest.any(|found| node.survives_in(found, path).is_ok()) {
-                        return Err(format!(
-                            "{path}[{index}] is gone, changed or moved: {}",
-                            node.text()
-                        ));
-                    }
-                }
-                Ok(())
-            }
-            _ => Err(format!("{path}: was {}, is {}", self.text(), other.text())),
-        }
-    }
-}
-
-fn index(token: &str) -> Result<usize, String> {
-    let plain = !token.is_empty()
-        && token.bytes().all(|byte| byte.is_ascii_digit())
-        && (token == "0" || !token.starts_with('0'));
-    token
-        .parse()
-        .ok()
-        .filter(|_| plain)
-        .ok_or_else(|| format!("{token:?} is no index"))
-}
-
-#[test]
-fn the_applier_is_strict() {
-    let start = Node::parse(r#"{"a":[1,2],"b":{"c/d":null},"n":1.0}"#);
-    let run = |path: &str| {
-        let mut tree = start.clone();
-        tree.add(path, Node::parse("7")).map(|()| tree.text())
-    };
-    assert_eq!(
-        run("/a/-"),
-        Ok(r#"{"a":[1,2,7],"b":{"c/d":null},"n":1.0}"#.to_owned())
-    );
-    assert_eq!(
-        run("/a/0"),
-        Ok(r#"{"a":[7,1,2],"b":{"c/d":null},"n":1.0}"#.to_owned())
-    );
-    assert_eq!(
-        run("/b/c~1d"),
-        Ok(r#"{"a":[1,2],"b":{"c/d":7},"n":1.0}"#.to_owned())
-    );
-    for bad in [
-        "/a/3", "/a/01", "/a/+1", "/a", "/n", "/x/y", "/n/x", "", "/a/-/x",
-    ] {
-        assert!(run(bad).is_err(), "{bad}");
-    }
-    assert!(
-        Node::parse("1.0")
-            .survives_in(&Node::parse("1"), "")
-            .is_err()
-    );
-    assert!(
-        Node::parse(r#"{"a":1,"b":2}"#)
-            .survives_in(&Node::parse(r#"{"b":2,"a":1}"#), "")
-            .is_err()
-    );
-    assert!(
-        Node::parse("[1,2]")
-            .survives_in(&Node::parse("[2,1]"), "")
-            .is_err()
-    );
-    assert!(
-        Node::parse("[1,2]")
-            .survives_in(&Node::parse("[0,1,3,2]"), "")
-            .is_ok()
-    );
-}
-
-// ---------------------------------------------------------------- the pod that comes out
-
-/// The rules 1–3, 11, 13 and 15 of "the pod that comes out", written from their text.
-fn check(before: &Value, after: &Value) -> Result<(), String> {
-    let list = |pod: &Value, key: &str| pod["spec"][key].as_array().cloned().unwrap_or_default();
-    let name = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
-    let both = |pod: &Value| [list(pod, "initContainers"), list(pod, "containers")].concat();
-    let old: BTreeSet<String> = both(before).iter().map(name).collect();
-    let old_volumes: BTreeSet<String> = list(before, "volumes").iter().map(name).collect();
-    let label = |text: &str| {
-        (1..=63).contains(&text.len())
-            && text
-                .chars()
-                .all(|part| part.is_ascii_lowercase() || part.is_ascii_digit() || part == '-')
-            && !text.starts_with('-')
-            && !text.ends_with('-')
-    };
-
-    // 1
-    let mut seen = BTreeSet::new();
-    for container in both(after) {
-        if !label(&name(&container)) || !seen.insert(name(&container)) {
-            return Err(format!("rule 1: the container name {:?}", name(&container)));
-        }
-    }
-    // 2
-    let running = list(after, "initContainers")
-        .into_iter()
-        .filter(|container| container["restartPolicy"] == "Always")
-        .chain(list(after, "containers"));
-    let mut ports: BTreeMap<(u64, String), String> = BTreeMap::new();
-    for container in running {
-        let mut names = BTreeSet::new();
-        for port in container["ports"].as_array().into_iter().flatten() {
-            let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
-            let number = port["containerPort"].as_u64().unwrap_or(0);
-            let other = ports.insert((number, protocol), name(&container));
-            if let Some(other) = other.filter(|other| *other != name(&container))
-                && (!old.contains(&other) || !old.contains(&name(&container)))
-            {
-                return Err(format!(
-                    "rule 2: port {number} of {other} and {}",
-                    name(&container)
-                ));
-            }
-            if let Some(name) = port["name"].as_str()
-                && (name.len() > 15 || !names.insert(name.to_owned()))
-            {
-                return Err(format!("rule 2: the port name {name:?}"));
-            }
-        }
-    }
-    // 3 and 11
-    let mut volumes = BTreeSet::new();
-    for volume in list(after, "volumes") {
-        if !volumes.insert(name(&volume)) {
-            return Err(format!("rule 3: the volume {:?} twice", name(&volume)));
-        }
-        if !old_volumes.contains(&name(&volume)) {
-            if name(&volume).starts_with("kube-api-access-") || !label(&name(&volume)) {
-                return Err(format!("rule 3: the volume name {:?}", name(&volume)));
-            }
-            if volume
-                .get("emptyDir")
-                .is_some_and(|empty| empty.get("sizeLimit").is_none())
-            {
-                return Err(format!("rule 11: {:?} has no limit", name(&volume)));
-            }
-        }
-    }
-    for container in both(after) {
-        let mut paths = BTreeSet::new();
-        for mount in container["volumeMounts"].as_array().into_iter().flatten() {
-            let path = mount["mountPath"].as_str().unwrap_or_default();
-            let sub_path = mount["subPath"].as_str().unwrap_or_default();
-            if !paths.insert(path.trim_end_matches('/').to_owned()) {
-                return Err(format!("rule 3: {path} twice in {}", name(&container)));
-            }
-            if sub_path.split('/').any(|part| part == "..") || sub_path.starts_with('/') {
-                return Err(format!("rule 3: subPath {sub_path}"));
-            }
-            if !volumes.contains(mount["name"].as_str().unwrap_or_default()) {
-                return Err(format!(
-                    "rule 3: {mount} of {} mounts no volume",
-                    name(&container)
-                ));
-            }
-        }
-        // 13
-        if !old.contains(&name(&container)) {
-            let key = format!(
-                "container.apparmor.security.beta.kubernetes.io/{}",
-                name(&container)
-            );
-            if after["metadata"]["annotations"].get(&key).is_some() {
-                return Err(format!("rule 13: {key}"));
-            }
-        }
-    }
-    // 15
-    let mut size = 0;
-    for (key, value) in after["metadata"]["annotations"]
-        .as_object()
-        .into_iter()
-        .flatten()
-    {
-        size += key.len() + value.as_str().unwrap_or_default().len();
-        let ours = before["metadata"]["annotations"].get(key).is_none();
-        if ours
-            && key
-                .split_once('/')
-                .map_or(key.as_str(), |(_, name)| name)
-                .len()
-                > 63
-        {
-            return Err(format!("rule 15: the key {key}"));
-        }
-    }
-    if size > 256 * 1024 {
-        return Err(format!("rule 15: {size} bytes of annotations"));
-    }
-    Ok(())
-}
-
-// ---------------------------------------------------------------- a review, and all that holds of it
-
-fn envelope(pod: &str) -> Vec<u8> {
-    format!(
-        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"u","kind":{{"group":"","version":"v1","kind":"Pod"}},"namespace":"shop","operation":"CREATE","object":{pod}}}}}"#
-    )
-    .into_bytes()
-}
-
-fn patch_of(reviewed: &Reviewed) -> Option<String> {
-    let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
-    let patch = answer["response"].get("patch")?.as_str().unwrap();
-    Some(String::from_utf8(STANDARD.decode(patch).unwrap()).unwrap())
-}
 
 type Tested<T> = Result<T, TestCaseError>;
 
-fn fail<T>(result: Result<T, String>, context: &str) -> Tested<T> {
-    result.map_err(|message| TestCaseError::fail(format!("{message}\n{context}")))
-}
-
-/// Reviews a pod and holds all that must hold of any answer. The pod that comes out, if one does.
-fn reviewed(pod: &Node, snapshot: &Snapshot) -> Tested<(Reviewed, Option<Node>)> {
-    let text = pod.text();
-    let body = envelope(&text);
-    let reviewed = admission::review(&body, snapshot)
-        .map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
-    let again = admission::review(&body, snapshot)
-        .map_err(|error| TestCaseError::fail(error.to_string()))?;
-    prop_assert_eq!(&reviewed, &again, "not deterministic");
-    let patch = patch_of(&reviewed);
-    prop_assert_eq!(
-        patch.is_some(),
-        reviewed.summary.outcome == "injected",
-        "{:?}",
-        reviewed.summary
-    );
-    let Some(patch) = patch else {
-        return Ok((reviewed, None));
-    };
-    let context = format!("pod {text}\npatch {patch}");
-    let mut result = pod.clone();
-    let operations = fail(result.apply(&patch), &context)?;
-    prop_assert!(operations > 0, "an empty patch");
-    fail(pod.survives_in(&result, ""), &context)?;
-    fail(check(&pod.value(), &result.value()), &context)?;
-    // The crate cannot hold every number that JSON can.
-    if let Ok(mut value) = serde_json::from_str::<Value>(&text) {
-        let patch: json_patch::Patch = serde_json::from_str(&patch).unwrap();
-        json_patch::patch(&mut value, &patch)
-            .map_err(|error| TestCaseError::fail(format!("{error}\n{context}")))?;
-        prop_assert_eq!(&value, &result.value(), "the json-patch crate differs");
-    }
-    Ok((reviewed, Some(result)))
-}
-
-fn unchanged(pod: &Node, snapshot: &Snapshot, what: &str) -> Tested<()> {
-    let (answer, result) = reviewed(pod, snapshot)?;
-    prop_assert!(
-        result.is_none(),
-        "{}: patched again\n{}\n{:?}",
-        what,
-        pod.text(),
-        patch_of(&answer)
-    );
-    prop_assert_eq!(
-        answer.summary.outcome,
-        "skipped",
-        "{}: {:?}\n{}",
-        what,
-        answer.summary.message,
-        pod.text()
-    );
-    Ok(())
+/// JSON that a test wrote.
+fn node(text: &str) -> Node {
+    Node::parse(text).unwrap()
 }
 
 /// What other webhooks do to a pod between two runs of ours. `ours` are the names of our containers.
@@ -544,32 +48,34 @@ fn edits(pod: &Node, ours: &BTreeSet<String>) -> Vec<(&'static str, Node)> {
     };
     let lists = |list: &str, at: fn(usize) -> usize| {
         let mut edited = pod.clone();
-        let items = edited.get_mut("spec").unwrap().list_mut(list);
+        let items = edited.get_mut("spec").unwrap().list_mut(list).unwrap();
         let at = at(items.len());
         items.insert(
             at,
-            Node::parse(
-                r#"{"name":"from-another","image":"mesh:1","ports":[{"containerPort":15090}]}"#,
-            ),
+            node(r#"{"name":"from-another","image":"mesh:1","ports":[{"containerPort":15090}]}"#),
         );
         edited
     };
     let volume = || {
         let mut edited = each(&|container| {
             let mount = r#"{"name":"kube-api-access-x","mountPath":"/var/run/secrets/kubernetes.io/serviceaccount","readOnly":true}"#;
-            container.list_mut("volumeMounts").push(Node::parse(mount));
+            container
+                .list_mut("volumeMounts")
+                .unwrap()
+                .push(node(mount));
         });
         edited
             .get_mut("spec")
             .unwrap()
             .list_mut("volumes")
-            .insert(0, Node::parse(r#"{"name":"kube-api-access-x"}"#));
+            .unwrap()
+            .insert(0, node(r#"{"name":"kube-api-access-x"}"#));
         edited
     };
     vec![
         (
             "the registry of our images is rewritten",
-            each(&|container| container.set("image", Node::parse("\"mirror.example.com/x:1\""))),
+            each(&|container| container.set("image", node("\"mirror.example.com/x:1\""))),
         ),
         ("a token is mounted into ours", volume()),
         (
@@ -577,26 +83,22 @@ fn edits(pod: &Node, ours: &BTreeSet<String>) -> Vec<(&'static str, Node)> {
             each(&|container| {
                 container
                     .list_mut("env")
-                    .insert(0, Node::parse(r#"{"name":"CA","value":"x"}"#))
+                    .unwrap()
+                    .insert(0, node(r#"{"name":"CA","value":"x"}"#))
             }),
         ),
         (
             "resources are set on ours",
-            each(&|container| container.set("resources", Node::parse(r#"{"limits":{"cpu":"3"}}"#))),
+            each(&|container| container.set("resources", node(r#"{"limits":{"cpu":"3"}}"#))),
         ),
         (
             "a security context is set on ours",
-            each(&|container| {
-                container.set("securityContext", Node::parse(r#"{"privileged":false}"#))
-            }),
+            each(&|container| container.set("securityContext", node(r#"{"privileged":false}"#))),
         ),
         (
             "defaults are filled in",
             each(&|container| {
-                container.set(
-                    "terminationMessagePath",
-                    Node::parse("\"/dev/termination-log\""),
-                )
+                container.set("terminationMessagePath", node("\"/dev/termination-log\""))
             }),
         ),
         (
@@ -1204,7 +706,7 @@ fn injection() -> impl Strategy<Value = (Shape, String)> {
 /// How often the generated pods came to what, so that a generator that only makes denials does not pass.
 fn holds((shape, text): (Shape, String)) -> Tested<bool> {
     let snapshot = shape.snapshot();
-    let pod = Node::parse(&text);
+    let pod = node(&text);
     let (answer, result) = reviewed(&pod, &snapshot)?;
     let Some(result) = result else {
         prop_assert_eq!(answer.summary.outcome, "denied");
@@ -1261,7 +763,7 @@ fn every_injection_adds_each_part_once_and_changes_nothing_else() {
 // ---------------------------------------------------------------- regressions
 
 fn pod_with(inject: &str, spec: &str) -> Node {
-    Node::parse(&format!(
+    node(&format!(
         r#"{{"metadata":{{"annotations":{{"outrigger.dev/inject":"{inject}"}}}},"spec":{spec}}}"#
     ))
 }
@@ -1303,7 +805,7 @@ fn a_profile_without_parts_is_not_injected_twice() {
             r#""fieldPath":"status.podIP""#,
             r#""apiVersion":"v1","fieldPath":"status.podIP""#,
         );
-        unchanged(&Node::parse(&defaulted), &snapshot, &body.to_string()).unwrap();
+        unchanged(&node(&defaulted), &snapshot, &body.to_string()).unwrap();
     }
 }
 
@@ -1347,7 +849,7 @@ fn recorded() -> Vec<(String, Node)> {
     let reviews: Vec<_> = files
         .iter()
         .map(|path| {
-            let review = Node::parse(&fs::read_to_string(path).unwrap());
+            let review = node(&fs::read_to_string(path).unwrap());
             (
                 path.file_name().unwrap().to_string_lossy().into_owned(),
                 review

@@ -91,18 +91,9 @@ impl Input {
     /// A file that cannot be read, is no YAML, or holds a profile that is refused.
     pub fn read(&self) -> anyhow::Result<Manifests> {
         let streams = read_streams(&self.filenames)?;
-        let mut snapshot = self.catalogue.snapshot(self.native_sidecars)?;
+        let snapshot = self.catalogue.snapshot(self.native_sidecars)?;
         let named = read_streams(&self.namespace_manifest)?;
-        for namespace in named.iter().chain(&streams).flat_map(Stream::namespaces) {
-            let facts = namespace_facts(namespace.name, &namespace.object["metadata"])?;
-            let facts = Arc::new(facts);
-            snapshot.namespaces.insert(namespace.name.into(), facts);
-        }
-        Ok(Manifests {
-            streams,
-            snapshot,
-            namespace: self.namespace.clone(),
-        })
+        Manifests::new(streams, &named, snapshot, self.namespace.clone())
     }
 }
 
@@ -131,6 +122,56 @@ fn namespace_facts(name: &str, metadata: &Json) -> anyhow::Result<Namespace> {
 }
 
 impl Manifests {
+    /// Manifests, and what decisions on them depend on: the snapshot, the namespaces described in `named` and in the
+    /// manifests themselves, and the namespace of workloads that name none.
+    ///
+    /// # Errors
+    /// A namespace whose labels or annotations are no map of strings.
+    pub fn new(
+        streams: Vec<Stream>,
+        named: &[Stream],
+        mut snapshot: Snapshot,
+        namespace: String,
+    ) -> anyhow::Result<Self> {
+        for namespace in named.iter().chain(&streams).flat_map(Stream::namespaces) {
+            let facts = namespace_facts(namespace.name, &namespace.object["metadata"])?;
+            let facts = Arc::new(facts);
+            snapshot.namespaces.insert(namespace.name.into(), facts);
+        }
+        Ok(Self {
+            streams,
+            snapshot,
+            namespace,
+        })
+    }
+
+    /// Decides on every workload, tells `told` of each and patches those that are to be.
+    ///
+    /// # Errors
+    /// A pod template that Kubernetes would refuse to read, or a patch that does not apply.
+    pub fn inject(
+        &mut self,
+        mut told: impl FnMut(&Stream, &Workload<'_>, &Decided),
+    ) -> anyhow::Result<()> {
+        let mut streams = std::mem::take(&mut self.streams);
+        for stream in &mut streams {
+            let mut patches = Vec::new();
+            for workload in stream.workloads(&self.namespace) {
+                let decided = self.decide(stream, &workload)?;
+                told(stream, &workload, &decided);
+                if let Some(patch) = decided.patch {
+                    let patch: json_patch::Patch = serde_json::from_str(&patch)?;
+                    patches.push((workload.place.clone(), patch));
+                }
+            }
+            for (place, patch) in patches {
+                stream.apply(&place, &patch)?;
+            }
+        }
+        self.streams = streams;
+        Ok(())
+    }
+
     /// What the engine decides on a workload of a stream.
     ///
     /// # Errors
@@ -224,38 +265,27 @@ impl InjectCommand {
     /// Input that cannot be read, or output that cannot be written.
     pub fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let mut manifests = self.input.read()?;
-        let mut streams = std::mem::take(&mut manifests.streams);
         let mut denied = false;
-        for stream in &mut streams {
-            let mut patches = Vec::new();
-            for workload in stream.workloads(&manifests.namespace) {
-                let decided = manifests.decide(stream, &workload)?;
-                let title = format!("{}: {}", stream.name(), title(&workload));
-                for warning in &decided.explanation.warnings {
-                    anstream::eprintln!("{title}: warning: {warning}");
-                }
-                if let Some(message) = &decided.denied {
-                    anstream::eprintln!("{title}: denied: {message}");
-                    denied = true;
-                }
-                if let Some(patch) = decided.patch {
-                    let patch: json_patch::Patch = serde_json::from_str(&patch)?;
-                    patches.push((workload.place.clone(), patch));
-                }
+        manifests.inject(|stream, workload, decided| {
+            let title = format!("{}: {}", stream.name(), title(workload));
+            for warning in &decided.explanation.warnings {
+                anstream::eprintln!("{title}: warning: {warning}");
             }
-            for (place, patch) in patches {
-                stream.apply(&place, &patch)?;
+            if let Some(message) = &decided.denied {
+                anstream::eprintln!("{title}: denied: {message}");
+                denied = true;
             }
-        }
+        })?;
         if denied {
             return Ok(ExitCode::FAILURE);
         }
+        let streams = &manifests.streams;
         let text = match self.output {
-            Output::Yaml => render::yaml(&streams)?,
-            Output::Json => render::json(&streams)?,
-            Output::Patch => render::patch(&streams, &manifests.namespace)?,
-            Output::Diff => render::diff(&streams)?,
-            Output::Diagram => diagrams(&streams, &manifests.namespace),
+            Output::Yaml => render::yaml(streams)?,
+            Output::Json => render::json(streams)?,
+            Output::Patch => render::patch(streams, &manifests.namespace)?,
+            Output::Diff => render::diff(streams)?,
+            Output::Diagram => diagrams(streams, &manifests.namespace),
         };
         out.write_all(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)

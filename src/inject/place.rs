@@ -393,7 +393,17 @@ impl<'p> Placer<'_, 'p> {
             let existing = spec
                 .and_then(|spec| spec.share_process_namespace)
                 .or(self.plan.share_process_namespace);
+            let sees_the_node = spec.and_then(|spec| spec.host_pid).unwrap_or(false);
             match existing {
+                // The API server refuses both together (ValidatePodSecurityContext).
+                None if value && sees_the_node => self.problem(
+                    Code::Unsupported,
+                    "spec.hostPID",
+                    format!(
+                        "a pod that sees the processes of its node cannot have shareProcessNamespace, which {:?} needs",
+                        instance.name
+                    ),
+                ),
                 None => self.plan.share_process_namespace = Some(value),
                 Some(existing) if existing == value => {}
                 Some(existing) => self.problem(

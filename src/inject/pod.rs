@@ -187,6 +187,9 @@ pub struct Spec<'a> {
     /// Whether the containers see each other's processes.
     #[serde(default)]
     pub share_process_namespace: Option<bool>,
+    /// Whether the containers see the processes of the node.
+    #[serde(rename = "hostPID", default)]
+    pub host_pid: Option<bool>,
     /// Image pull secrets.
     #[serde(borrow, default)]
     pub image_pull_secrets: Option<Vec<Named<'a>>>,

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{parts, run, test};
+use crate::{fuzz, parts, run, test};
 
 /// `require` makes a missing advisory database an error; `.github/workflows`
 /// sets it. Anything else: check when the database can be had, and say so
 /// loudly when not.
 const ADVISORIES: &str = "OUTRIGGER_ADVISORIES";
+
+/// The workspaces of the repository.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "fuzz/Cargo.toml"];
 
 /// How long the advisory database may take to arrive.
 const FETCH_LIMIT: Duration = Duration::from_secs(120);
@@ -41,6 +44,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             .map(str::to_owned),
         )
     })?;
+    step("fuzz", fuzz::ci)?;
     println!("ci: all passed");
     Ok(())
 }
@@ -57,11 +61,18 @@ fn step(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 fn format() -> Result<()> {
-    run::run(
-        run::cargo().args(["fmt", "--all", "--check"]),
-        "install Rust",
-    )
-    .context("run `cargo fmt --all` (and `rustup component add rustfmt` if that is missing)")
+    for manifest in MANIFESTS {
+        run::run(
+            run::cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]),
+            "install Rust",
+        )
+        .with_context(|| {
+            format!(
+                "run `cargo fmt --all --manifest-path {manifest}` (and `rustup component add rustfmt` if that is missing)"
+            )
+        })?;
+    }
+    Ok(())
 }
 
 fn clippy() -> Result<()> {
@@ -102,8 +113,12 @@ fn deny() -> Result<()> {
         command.arg("--locked").current_dir(run::root());
         command
     };
-    run::run(deny().args(["check", "licenses", "bans", "sources"]), hint)
-        .context("see deny.toml for what is allowed and why")?;
+    for manifest in MANIFESTS {
+        let mut deny = deny();
+        deny.args(["--manifest-path", manifest, "--config", "deny.toml"]);
+        run::run(deny.args(["check", "licenses", "bans", "sources"]), hint)
+            .context("see deny.toml for what is allowed and why")?;
+    }
 
     if fetch_advisories(deny().args(["fetch", "db"]))? {
         run::run(deny().args(["check", "advisories"]), hint)?;

@@ -3,8 +3,10 @@
 mod bench;
 mod ci;
 mod drill;
+mod fuzz;
 mod parts;
 mod run;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -16,6 +18,10 @@ usage: cargo xtask <chore>
 
   test [ARGS…]         install the parts that the tests run, then `cargo test` with ARGS
   drill [NAME]         the failure drills, long; `test` runs them bounded
+  fuzz [TARGET [INPUT]] [--seconds N]
+                       look for inputs that break an invariant, or repeat one that did
+  soak [--pods N] [--seed N]
+                       generated pods on a real API server, thousands; `test` does a hundred
   bench                what the webhook costs, as ratios in one run
   ci                   everything that must pass before a change is merged
   parts [NAME…]        install the parts (all of them, or those named) and say where they are
@@ -40,6 +46,8 @@ fn chore(arguments: &[String]) -> Result<()> {
     match name.as_str() {
         "test" => test::run(rest),
         "drill" => drill::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "soak" => soak::run(rest),
         "bench" => bench::run(rest),
         "ci" => ci::run(rest),
         "parts" => parts::run(rest),

@@ -98,6 +98,12 @@ const PARTS: &[Part] = &[
         recipe: Recipe::Crate { version: "0.20.2" },
         wait: "built from its crate, a few minutes on two cores",
     },
+    Part {
+        name: "cargo-fuzz",
+        programs: &["cargo-fuzz"],
+        recipe: Recipe::Crate { version: "0.13.2" },
+        wait: "built from its crate, about a minute on two cores",
+    },
 ];
 
 /// What `cargo test` needs; the others are for `cargo xtask ci`.
@@ -263,7 +269,7 @@ fn from_assets(part: &Part, assets: &Path) -> Result<PathBuf> {
 }
 
 /// `$XDG_CACHE_HOME/outrigger`, or `~/.cache/outrigger`.
-fn cache_directory() -> Result<PathBuf> {
+pub(crate) fn cache_directory() -> Result<PathBuf> {
     let cache = match std::env::var_os("XDG_CACHE_HOME") {
         Some(cache) if Path::new(&cache).is_absolute() => PathBuf::from(cache),
         _ => PathBuf::from(

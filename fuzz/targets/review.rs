@@ -1,0 +1,21 @@
+//! Any bytes, sent to each webhook.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use outrigger::admission::{Snapshot, Webhook};
+use outrigger::inject::SidecarMode;
+use outrigger_fuzz::{CATALOGUE, hold, snapshot};
+
+static SNAPSHOT: LazyLock<Snapshot> =
+    LazyLock::new(|| snapshot(&CATALOGUE, SidecarMode::Native, &[]));
+
+fuzz_target!(|body: &[u8]| {
+    for webhook in Webhook::ALL {
+        if let Err(refused) = hold(oracle::answered(webhook, body, &SNAPSHOT)) {
+            assert!(!refused.message.is_empty(), "refused without a word");
+        }
+    }
+});
