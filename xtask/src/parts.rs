@@ -98,6 +98,12 @@ const PARTS: &[Part] = &[
         recipe: Recipe::Crate { version: "0.20.2" },
         wait: "built from its crate, a few minutes on two cores",
     },
+    Part {
+        name: "cargo-cyclonedx",
+        programs: &["cargo-cyclonedx"],
+        recipe: Recipe::Crate { version: "0.5.9" },
+        wait: "built from its crate, one or two minutes on two cores",
+    },
 ];
 
 /// What `cargo test` needs; the others are for `cargo xtask ci`.
