@@ -64,10 +64,18 @@ fn complete(written: &str, source: &Path) -> Result<String> {
         bill.get("serialNumber").is_none(),
         "cargo-cyclonedx gave the bill a random number although {EPOCH} is set"
     );
+    let program = bill["metadata"]["component"]["bom-ref"].clone();
+    let libraries = [standard_library()?, c_library()?];
+    bill["dependencies"]
+        .as_array_mut()
+        .and_then(|all| all.iter_mut().find(|entry| entry["ref"] == program))
+        .and_then(|entry| entry["dependsOn"].as_array_mut())
+        .context("the bill does not say what the program depends on")?
+        .extend(libraries.iter().map(|library| library["bom-ref"].clone()));
     bill["components"]
         .as_array_mut()
         .context("the bill has no components")?
-        .extend([standard_library()?, c_library()?]);
+        .extend(libraries);
     let mut text = serde_json::to_string_pretty(&bill)?;
     text.push('\n');
     Ok(text)
@@ -114,4 +122,39 @@ fn c_library() -> Result<Value> {
         "licenses": [{"expression": "LGPL-2.1-or-later"}],
         "purl": format!("pkg:generic/glibc@{version}"),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written() -> Value {
+        let program = "path+file:///home/somebody/outrigger#outrigger@1.2.3";
+        json!({
+            "metadata": {"component": {"bom-ref": program}},
+            "components": [{"bom-ref": "serde"}],
+            "dependencies": [{"ref": program, "dependsOn": ["serde"]}, {"ref": "serde"}],
+        })
+    }
+
+    #[test]
+    fn the_libraries_that_are_no_crates_are_added_and_the_place_is_not_told() {
+        let place = Path::new("/home/somebody/outrigger");
+        let text = complete(&written().to_string(), place).unwrap();
+        assert!(!text.contains("somebody"), "{text}");
+        let bill: Value = serde_json::from_str(&text).unwrap();
+        let all = json!(["serde", "rust-std", "glibc"]);
+        assert_eq!(bill["dependencies"][0]["dependsOn"], all);
+        let names = bill["components"].as_array().unwrap();
+        let names: Vec<_> = names.iter().map(|part| part["bom-ref"].clone()).collect();
+        assert_eq!(Value::from(names), all);
+    }
+
+    #[test]
+    fn a_bill_that_would_differ_each_time_is_refused() {
+        let mut bill = written();
+        bill["serialNumber"] = "urn:uuid:4c1f5f3e-8f5e-4c27-9d5f-0f6f3f3b9a11".into();
+        let error = complete(&bill.to_string(), Path::new("/nowhere")).unwrap_err();
+        assert!(error.to_string().contains("SOURCE_DATE_EPOCH"), "{error}");
+    }
 }
