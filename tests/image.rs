@@ -250,6 +250,8 @@ fn it_serves_without_privileges_from_a_root_that_it_cannot_write() -> Result {
             &listen,
             "--operations-listen",
             &operations,
+            "--drain-seconds",
+            "0",
         ],
     )?;
     let mut daemon = Daemon::start(&command, &log.path().join("log"), LIMIT)?;
