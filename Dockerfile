@@ -2,21 +2,22 @@
 #
 #   docker build --tag outrigger:dev .
 #
+# or, with the binary that `cargo xtask dist` made in the place of the stage that builds it:
+#
+#   docker build --tag outrigger:dev --build-context build=target/dist .
+#
 # The base image is named by tag. A release pipeline that can reach the registry should pin it by
 # digest (rust:…@sha256:…); the final image has no base to pin.
 
 FROM docker.io/library/rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
-# +crt-static links glibc in, so that the binary runs where there is no other file. The target is
-# named although it is the host's own: otherwise the flag would reach proc macros too, which cannot be static.
+# The same build as a release's, so that the same compiler gives the same bytes (`cargo xtask dist --verify`).
 # `cp` takes the binary out of the cache mount, which no layer keeps.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    target="$(rustc --print host-tuple)" \
-    && RUSTFLAGS="-C target-feature=+crt-static" \
-       cargo build --locked --release --package outrigger --bin outrigger --target "$target" \
-    && cp "target/$target/release/outrigger" /outrigger
+    cargo xtask dist --binary \
+    && cp target/dist/outrigger /outrigger
 
 FROM scratch
 LABEL org.opencontainers.image.title="outrigger" \

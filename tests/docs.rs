@@ -114,3 +114,32 @@ fn every_page_shows_how_it_is_used_and_what_comes_of_it() {
         }
     }
 }
+
+/// SECURITY.md says what holds each of its claims: files of the repository, and `FILE::TEST`.
+#[test]
+fn what_holds_a_claim_of_security_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let (mut tests, mut missing) = (0, Vec::new());
+    // Every second part is within backticks.
+    for code in text.split('`').skip(1).step_by(2) {
+        let (file, test) = match code.split_once("::") {
+            Some((file, test)) if file.ends_with(".rs") => (file, Some(test)),
+            _ if code.contains('/') && !code.contains(' ') => (code, None),
+            _ => continue,
+        };
+        let content = fs::read_to_string(root.join(file)).unwrap_or_default();
+        let held = match test {
+            Some(test) => {
+                tests += 1;
+                content.contains(&format!("fn {test}("))
+            }
+            None => !content.is_empty(),
+        };
+        if !held {
+            missing.push(code);
+        }
+    }
+    assert!(tests > 20, "{tests} tests are named");
+    assert!(missing.is_empty(), "not there: {missing:#?}");
+}

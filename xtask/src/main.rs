@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod dist;
 mod drill;
 mod fuzz;
 mod parts;
@@ -24,6 +25,9 @@ usage: cargo xtask <chore>
                        generated pods on a real API server, thousands; `test` does a hundred
   bench                what the webhook costs, as ratios in one run
   ci                   everything that must pass before a change is merged
+  dist                 what is released, in target/dist: static binary, bill of materials, checksums
+  dist --binary        the binary alone
+  dist --verify        the binary, built twice and compared, and run as the image would run it
   parts [NAME…]        install the parts (all of them, or those named) and say where they are
   parts --print-env    the same, printing only the environment for a bare `cargo test`
 ";
@@ -50,6 +54,7 @@ fn chore(arguments: &[String]) -> Result<()> {
         "soak" => soak::run(rest),
         "bench" => bench::run(rest),
         "ci" => ci::run(rest),
+        "dist" => dist::run(rest),
         "parts" => parts::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

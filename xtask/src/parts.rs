@@ -104,6 +104,12 @@ const PARTS: &[Part] = &[
         recipe: Recipe::Crate { version: "0.13.2" },
         wait: "built from its crate, about a minute on two cores",
     },
+    Part {
+        name: "cargo-cyclonedx",
+        programs: &["cargo-cyclonedx"],
+        recipe: Recipe::Crate { version: "0.5.9" },
+        wait: "built from its crate, one or two minutes on two cores",
+    },
 ];
 
 /// What `cargo test` needs; the others are for `cargo xtask ci`.

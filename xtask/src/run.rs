@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -28,6 +28,30 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// git, working in the top folder.
+pub(crate) fn git() -> Command {
+    let mut command = Command::new("git");
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command to its end and returns what it printed, without the white space around it. Fails when it does.
+///
+/// `hint` is as for [`run`].
+pub(crate) fn output(command: &mut Command, hint: &str) -> Result<String> {
+    let line = line(command);
+    let output = match command.stderr(Stdio::inherit()).output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("`{line}`: not there: {hint}"),
+        output => output.with_context(|| format!("failed to start `{line}`"))?,
+    };
+    if !output.status.success() {
+        bail!("`{line}` failed ({})", output.status);
+    }
+    let text = String::from_utf8(output.stdout)
+        .with_context(|| format!("`{line}` printed what is not UTF-8"))?;
+    Ok(text.trim().to_owned())
+}
+
 /// Runs a command to its end and fails when it does.
 ///
 /// `hint` says how to get the program when it is not there.
@@ -40,8 +64,14 @@ pub(crate) fn run(command: &mut Command, hint: &str) -> Result<()> {
         status => status.with_context(|| format!("failed to start `{program}`"))?,
     };
     if !status.success() {
-        let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy()).collect();
-        bail!("`{program} {}` failed ({status})", arguments.join(" "));
+        bail!("`{}` failed ({status})", line(command));
     }
     Ok(())
+}
+
+/// The command as one would type it.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
 }

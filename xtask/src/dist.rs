@@ -1,0 +1,232 @@
+//! `cargo xtask dist`: what is released, in `target/dist`: the static binary, the bill of what is in it, and
+//! the checksums of both.
+//!
+//! The binary depends on the source, `Cargo.lock`, the compiler and the C library that is linked in, and on
+//! nothing else: not on the folder that it is built in, the user's home or the time. `--verify` shows it, by a
+//! second build from another folder.
+
+mod bill;
+mod context;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::run;
+
+/// The released program, also the name of its file.
+const PROGRAM: &str = "outrigger";
+
+/// More than this is no longer small, and somebody should look at why.
+const LARGEST: u64 = 12_000_000;
+
+/// Tells `tests/image.rs` which binary the image holds.
+const IMAGE_BINARY: &str = "OUTRIGGER_IMAGE_BINARY";
+
+/// `cargo xtask dist [--binary | --verify]`.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        [] => {
+            make_binary()?;
+            let bill = bill::write(&folder(), &host()?)?;
+            write_checksums(&[&folder().join(PROGRAM), &bill])
+        }
+        ["--binary"] => make_binary().map(drop),
+        ["--verify"] => verify(&make_binary()?),
+        _ => bail!(
+            "`cargo xtask dist` takes `--binary`, `--verify` or nothing, but `{}` was given",
+            arguments.join(" ")
+        ),
+    }
+}
+
+/// Where what is released goes.
+fn folder() -> PathBuf {
+    run::target_directory().join("dist")
+}
+
+/// The platform that is built for: the machine's own. It must be named, for flags for the program not to reach
+/// procedural macros too, which cannot be static.
+fn host() -> Result<String> {
+    run::output(
+        Command::new("rustc").args(["--print", "host-tuple"]),
+        "install Rust",
+    )
+}
+
+/// One build of the binary, and everything that it must not depend on.
+struct Build {
+    source: PathBuf,
+    target: PathBuf,
+    cargo_home: PathBuf,
+}
+
+impl Build {
+    /// Compiles, and returns the binary.
+    fn run(&self) -> Result<PathBuf> {
+        let host = host()?;
+        // Of several that match the last one counts, and the target folder is often within the source's.
+        let folders = [
+            (&self.source, "/outrigger"),
+            (&self.cargo_home, "/cargo"),
+            (&self.target, "/target"),
+        ];
+        let mut flags = vec![OsString::from("-Ctarget-feature=+crt-static")];
+        let mut c_flags = OsString::new();
+        for (folder, name) in folders {
+            let mut rename = folder.clone().into_os_string();
+            rename.push("=");
+            rename.push(name);
+            let mut flag = OsString::from("--remap-path-prefix=");
+            flag.push(&rename);
+            flags.push(flag);
+            c_flags.push(" -ffile-prefix-map=");
+            c_flags.push(&rename);
+        }
+        let start = Instant::now();
+        run::run(
+            run::cargo()
+                .current_dir(&self.source)
+                .args(["build", "--locked", "--release", "--package", PROGRAM])
+                .args(["--bin", PROGRAM, "--target", &host])
+                .env("CARGO_TARGET_DIR", &self.target)
+                .env("CARGO_HOME", &self.cargo_home)
+                // Separated by what no path holds.
+                .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f".as_ref()))
+                .env("CFLAGS", c_flags)
+                .env("CARGO_INCREMENTAL", "0"),
+            "install Rust",
+        )?;
+        println!("built in {:.0} s", start.elapsed().as_secs_f64());
+        let binary = self.target.join(host).join("release").join(PROGRAM);
+        for (folder, _) in folders {
+            ensure_absent(&binary, folder)?;
+        }
+        Ok(binary)
+    }
+}
+
+/// The folder of cargo's registry.
+fn cargo_home() -> Result<PathBuf> {
+    match std::env::var_os("CARGO_HOME") {
+        Some(home) => Ok(std::path::absolute(home)?),
+        None => std::env::home_dir()
+            .map(|home| home.join(".cargo"))
+            .context("neither CARGO_HOME nor HOME is set"),
+    }
+}
+
+/// A name of a folder of this machine would differ elsewhere.
+fn ensure_absent(binary: &Path, folder: &Path) -> Result<()> {
+    let content =
+        fs::read(binary).with_context(|| format!("failed to read {}", binary.display()))?;
+    let name = folder.as_os_str().as_encoded_bytes();
+    ensure!(
+        !content.windows(name.len()).any(|window| window == name),
+        "{} holds the name of a folder of this machine, {}: rename it in `Build::run`",
+        binary.display(),
+        folder.display()
+    );
+    Ok(())
+}
+
+fn make_binary() -> Result<PathBuf> {
+    let build = Build {
+        source: run::root().to_owned(),
+        target: run::target_directory(),
+        cargo_home: cargo_home()?,
+    };
+    let built = build.run()?;
+    ensure_static(&built)?;
+    let binary = folder().join(PROGRAM);
+    fs::create_dir_all(folder())?;
+    fs::copy(&built, &binary).with_context(|| format!("failed to write {}", binary.display()))?;
+    let size = fs::metadata(&binary)?.len();
+    println!(
+        "{}: {size} bytes, SHA-256 {}",
+        binary.display(),
+        checksum(&binary)?
+    );
+    ensure!(
+        size <= LARGEST,
+        "the binary has {size} bytes, and {LARGEST} at most are meant: look at what came with it (`cargo tree`)"
+    );
+    Ok(binary)
+}
+
+/// Neither a loader nor a library is asked for: both would be missing in the image.
+fn ensure_static(binary: &Path) -> Result<()> {
+    let headers = run::output(
+        Command::new("readelf")
+            .args(["--wide", "--program-headers", "--dynamic"])
+            .arg(binary),
+        "install binutils",
+    )?;
+    for mark in ["INTERP", "(NEEDED)"] {
+        ensure!(
+            !headers.contains(mark),
+            "{} is not static: `readelf` shows {mark}",
+            binary.display()
+        );
+    }
+    Ok(())
+}
+
+/// Builds again from what the image is built from, with every folder of another name, and compares; then runs the
+/// binary as the image would.
+fn verify(first: &Path) -> Result<()> {
+    let scratch = run::target_directory().join("dist-verify");
+    if scratch.exists() {
+        fs::remove_dir_all(&scratch)
+            .with_context(|| format!("failed to empty {}", scratch.display()))?;
+    }
+    let build = Build {
+        source: scratch.join("source"),
+        target: scratch.join("objects"),
+        cargo_home: scratch.join("registry"),
+    };
+    context::copy(run::root(), &build.source)?;
+    symlink(cargo_home()?, &build.cargo_home)?;
+    let second = build.run()?;
+    let (one, other) = (checksum(first)?, checksum(&second)?);
+    ensure!(
+        one == other,
+        "two builds differ: {} has SHA-256 {one}, {} has {other}",
+        first.display(),
+        second.display()
+    );
+    println!("two builds from different folders gave the same bytes: SHA-256 {one}");
+    fs::remove_dir_all(&scratch)?;
+    run::run(
+        run::cargo()
+            .args(["test", "--locked", "--package", PROGRAM, "--test", "image"])
+            .env(IMAGE_BINARY, first),
+        "install Rust",
+    )
+}
+
+fn checksum(file: &Path) -> Result<String> {
+    let content = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
+    Ok(Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+/// Writes what `sha256sum --check` reads.
+fn write_checksums(files: &[&Path]) -> Result<()> {
+    let mut lines = String::new();
+    for file in files {
+        let name = file.file_name().context("a file has no name")?;
+        lines.push_str(&format!("{}  {}\n", checksum(file)?, name.display()));
+    }
+    let path = folder().join("SHA256SUMS");
+    fs::write(&path, lines).with_context(|| format!("failed to write {}", path.display()))
+}
