@@ -219,6 +219,36 @@ fn volume() -> Result<TempDir> {
     Ok(folder)
 }
 
+/// Cargo refuses a workspace without all of its members, and a package without the targets that it names.
+#[test]
+fn the_build_context_holds_what_cargo_looks_for() -> Result {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+    let context = fs::read_to_string(root.join(".dockerignore"))?;
+    let members = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("members = "))
+        .context("no members")?;
+    let members: Vec<String> = serde_json::from_str(members)?;
+    let mut wanted: Vec<String> = members.into_iter().filter(|it| it != ".").collect();
+    for section in manifest.split("\n[[test]]\n").skip(1) {
+        let name = section
+            .lines()
+            .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+        wanted.push(format!(
+            "tests/{}.rs",
+            name.context("a test without a name")?
+        ));
+    }
+    ensure!(wanted.len() > 5, "{wanted:?}");
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|path| !context.lines().any(|line| line == format!("!{path}")))
+        .collect();
+    ensure!(missing.is_empty(), ".dockerignore leaves out {missing:?}");
+    Ok(())
+}
+
 #[test]
 fn the_image_is_one_file_and_an_unprivileged_user() -> Result {
     let image = Image::read()?;
