@@ -27,6 +27,7 @@ usage: cargo xtask <chore>
   ci                   everything that must pass before a change is merged
   dist                 what is released, in target/dist: static binary, bill of materials, checksums
   dist --binary        the binary alone
+  dist --bill          the bill of materials alone
   dist --verify        the binary, built twice and compared, and run as the image would run it
   parts [NAME…]        install the parts (all of them, or those named) and say where they are
   parts --print-env    the same, printing only the environment for a bare `cargo test`
