@@ -21,6 +21,9 @@ use certificates::events::{
 };
 use certificates::kit::{LIMIT, Release, Replica, renewals};
 
+/// What a replica says while its registration is not there.
+const NO_REGISTRATION: &str = "there is no webhook configuration";
+
 testkit::main!(
     a_fresh_install_becomes_ready_and_injects,
     what_overwrites_the_bundle_is_undone_and_helm_finds_no_conflict,
@@ -169,15 +172,7 @@ async fn what_overwrites_the_bundle_is_undone_and_helm_finds_no_conflict() -> Re
         &workloads,
     ];
     release.kubectl(&others)?;
-    wait_until_async("the replica to miss its registration", LIMIT, async || {
-        let (status, text) = replica.readiness().await?;
-        ensure!(
-            status == 503 && text.contains("there is no webhook configuration"),
-            "{text}"
-        );
-        Ok(())
-    })
-    .await?;
+    replica.wait_unready(NO_REGISTRATION).await?;
     release.helm("upgrade", &[])?;
     ensure!(release.wait_published().await? == bundle);
     replica.wait_ready().await
@@ -193,15 +188,7 @@ async fn replicas_that_start_at_once_agree() -> Result {
     let both = [&first, &second];
     wait_until_async("the Secret", LIMIT, async || release.secret("ca.crt")).await?;
     for replica in both {
-        wait_until_async("it to wait for the registration", LIMIT, async || {
-            let (status, text) = replica.readiness().await?;
-            ensure!(
-                status == 503 && text.contains("there is no webhook configuration"),
-                "{text}"
-            );
-            Ok(())
-        })
-        .await?;
+        replica.wait_unready(NO_REGISTRATION).await?;
     }
     ensure!(renewals(&both, "founded").await? == 1.0);
     ensure!(
@@ -357,15 +344,7 @@ async fn a_certificate_of_somebody_else_is_left_alone() -> Result {
         .kubectl_with(&apply, &secret.to_string())?
         .ok()?;
     let replica = release.start(true, &[]).await?;
-    wait_until_async("the replica to refuse", LIMIT, async || {
-        let (status, text) = replica.readiness().await?;
-        ensure!(
-            status == 503 && text.contains("--managed-certificate"),
-            "{text}"
-        );
-        Ok(())
-    })
-    .await?;
+    replica.wait_unready("--managed-certificate").await?;
     ensure!(release.secret("tls.crt")? == issued.certificate);
     ensure!(release.bundles()?.iter().all(String::is_empty));
     let label = "app.kubernetes.io/managed-by=outrigger";

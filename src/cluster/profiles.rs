@@ -21,8 +21,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value as Json, json};
 use tracing::Span;
 
-use super::crd;
 use super::standing::{self, Following, Topic, WATCH_SECONDS};
+use super::{crd, is_status};
 use crate::manifest;
 use crate::profile::catalogue::Entry;
 use crate::profile::compile::CLUSTER;
@@ -128,7 +128,7 @@ pub async fn watch(
 
 /// Whether the API server has no such resource.
 fn is_absent(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+    matches!(error, watcher::Error::InitialListFailed(error) if is_status(error, 404))
 }
 
 /// Whether the definition of profiles is gone or about to go. When that cannot be found out, it is not.
@@ -219,7 +219,7 @@ async fn write_status(api: Api<DynamicObject>, name: String, status: Json) {
         match bounded(api.patch_status(&name, &parameters, &document)).await {
             Ok(_) => return,
             // Deleted in the meantime.
-            Err(kube::Error::Api(error)) if error.code == 404 => return,
+            Err(error) if is_status(&error, 404) => return,
             Err(error) => {
                 tracing::warn!(target: "cluster", profile = name, attempt, %error, "the status of a profile could not be written");
                 tokio::time::sleep(Duration::from_secs(1 << attempt)).await;

@@ -420,7 +420,6 @@ impl Rules<'_> {
         let Some(budget) = spec.and_then(|spec| spec.resources.as_ref()) else {
             return;
         };
-        let kinds = [(&budget.requests, "requests"), (&budget.limits, "limits")];
         let Some(requests) = &budget.requests else {
             return;
         };
@@ -438,8 +437,7 @@ impl Rules<'_> {
                 self.broken(
                     "spec.resources",
                     format!(
-                        "with the sidecars the containers request more {resource} than the pod's {amount} ({} of the pod would have to grow)",
-                        kinds[0].1
+                        "with the sidecars the containers request more {resource} than the pod's {amount} (requests of the pod would have to grow)"
                     ),
                 );
             }

@@ -140,9 +140,7 @@ pub(super) fn key(instance: &Instance<'_>, request: &Request<'_>) -> Option<Key>
         push(context.map_or("null", |raw| raw.get()));
     }
     let of_instance = |annotation: &str| {
-        parameter_key(annotation)
-            .filter(|(owner, _)| *owner == instance.name)
-            .is_some()
+        parameter_key(annotation).is_some_and(|(owner, _)| owner == instance.name)
     };
     for (annotation, value) in request.pod.annotations() {
         if of_instance(annotation) && !(push(annotation) && push(value)) {

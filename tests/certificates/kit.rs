@@ -390,6 +390,16 @@ impl Replica {
         .await
     }
 
+    /// Waits until it says that it is not ready, for this reason.
+    pub(crate) async fn wait_unready(&self, reason: &str) -> Result {
+        wait_until_async("a replica to be unready", LIMIT, async || {
+            let (status, text) = self.readiness().await?;
+            ensure!(status == 503 && text.contains(reason), "{text}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Asks with this bundle.
     pub(crate) async fn ask(&self, bundle: &str) -> Result {
         ask(self.address, &self.name, bundle).await

@@ -3,24 +3,17 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use outrigger::admission::{ReviewError, Reviewed};
 use testkit::Result;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::kit::{Client, small, start, start_with, timed};
+use super::kit::{Client, panics_when_asked, small, start, start_with, timed};
 
 /// A reset is never repeated by the API server, and says nothing to anybody.
 #[tokio::test]
 async fn a_review_that_panics_gets_500_and_harms_nobody() -> Result {
-    let reviewer = |_, body: &[u8]| -> Result<Reviewed, ReviewError> {
-        assert!(!body.starts_with(b"panic"), "as asked");
-        Err(ReviewError {
-            message: "no review".to_owned(),
-        })
-    };
-    let server = start_with(reviewer, |_| {}).await?;
+    let server = start_with(panics_when_asked, |_| {}).await?;
     let mut client = server.client().await?;
     assert_eq!(client.post("panic").await?.status, 500);
     assert_eq!(client.post("calm").await?.status, 400);

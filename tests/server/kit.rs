@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use outrigger::admission::{self, Snapshot};
+use outrigger::admission::{self, ReviewError, Reviewed, Snapshot, Webhook};
 use outrigger::certificate::CertificatePair;
 use outrigger::profile::Catalogue;
 use outrigger::server::{CertificateSource, Reviewer, Server, ServerConfig};
@@ -179,4 +179,12 @@ pub(crate) async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T
     let start = Instant::now();
     let value = work.await?;
     Ok((value, start.elapsed()))
+}
+
+/// A reviewer that panics at a body which begins with `panic`, and calls any other no review.
+pub(crate) fn panics_when_asked(_: Webhook, body: &[u8]) -> Result<Reviewed, ReviewError> {
+    assert!(!body.starts_with(b"panic"), "as asked");
+    Err(ReviewError {
+        message: "no review".to_owned(),
+    })
 }

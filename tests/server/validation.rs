@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use outrigger::admission::{self, ReviewError, Reviewed, Snapshot, Webhook};
+use outrigger::admission::{self, Snapshot, Webhook};
 use testkit::Result;
 
-use super::kit::{post, post_head, small, start, start_with, timed};
+use super::kit::{panics_when_asked, post, post_head, small, start, start_with, timed};
 
 const PATHS: [&str; 2] = ["/validate-workload", "/validate-profile"];
 
@@ -104,13 +104,7 @@ async fn a_profile_that_takes_its_time_is_in_nobodys_way() -> Result {
 
 #[tokio::test]
 async fn a_profile_that_makes_the_compiler_panic_harms_nobody() -> Result {
-    let reviewer = |_, body: &[u8]| -> Result<Reviewed, ReviewError> {
-        assert!(!body.starts_with(b"panic"), "as asked");
-        Err(ReviewError {
-            message: "no review".to_owned(),
-        })
-    };
-    let server = start_with(reviewer, |_| {}).await?;
+    let server = start_with(panics_when_asked, |_| {}).await?;
     let mut client = server.client().await?;
     for path in PATHS {
         assert_eq!(client.ask(post(path, "panic")).await?.status, 500);
