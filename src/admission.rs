@@ -337,12 +337,11 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
             summary.reason = skip.as_str();
             response.allowed();
         }
-        Verdict::Injected(patch) => {
+        Verdict::Injected(_) => {
             summary.outcome = "injected";
             summary.reason = "Injected";
             summary.instances = new_instances(&outcome.instances);
             response.allowed();
-            response.patch(patch.as_json());
             // The API server prefixes the key with the webhook's name.
             response.begin("auditAnnotations");
             let instances = summary.instances.join(",");
@@ -359,10 +358,11 @@ pub fn review(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError>
         }
     }
     response.warnings(&outcome.warnings);
-    Ok(Reviewed {
-        body: response.finish(),
-        summary,
-    })
+    let body = match &outcome.verdict {
+        Verdict::Injected(patch) => response.finish_with(patch.as_json()),
+        Verdict::Skipped(_) | Verdict::Denied(_) => response.finish(),
+    };
+    Ok(Reviewed { body, summary })
 }
 
 /// `instance=profile` of those that the pod did not have.
@@ -420,16 +420,6 @@ impl Response {
         self.member("allowed", "true");
     }
 
-    /// `patch` and `patchType` come together or not at all.
-    fn patch(&mut self, patch: &str) {
-        // Four bytes for three, and what follows.
-        self.json.reserve(patch.len().div_ceil(3) * 4 + 1024);
-        self.member("patchType", "\"JSONPatch\"");
-        self.json.push_str(",\"patch\":\"");
-        BASE64.encode_string(patch, &mut self.json);
-        self.json.push('"');
-    }
-
     /// 422: the pod asks for something that cannot be.
     fn denied(&mut self, message: &str) {
         self.member("allowed", "false");
@@ -462,11 +452,31 @@ impl Response {
         self.json.push_str("}}");
         self.json.into_bytes()
     }
+
+    /// The same with a patch. `patch` and `patchType` come together or not at all.
+    fn finish_with(mut self, patch: &str) -> Vec<u8> {
+        const END: &[u8] = b"\"}}";
+        self.member("patchType", "\"JSONPatch\"");
+        self.begin("patch");
+        self.json.push('"');
+        let mut body = self.json.into_bytes();
+        // Written in place, four bytes for three: the encoder's way to the end of a string is by way of a buffer.
+        let start = body.len();
+        let length = patch.len().div_ceil(3) * 4;
+        body.reserve_exact(length + END.len());
+        body.resize(start + length, 0);
+        // There is exactly the room that it takes.
+        let written = BASE64.encode_slice(patch, &mut body[start..]);
+        body.truncate(start + written.unwrap_or_default());
+        body.extend_from_slice(END);
+        body
+    }
 }
 
 /// One line of printable text.
 fn clean(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain || !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }
     text.chars()

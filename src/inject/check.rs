@@ -128,16 +128,17 @@ impl<'v> View<'v> {
 
     /// The size of all annotations, keys and values.
     fn annotations_size(&self) -> usize {
-        let new = || {
-            let new = self.plan.annotations.iter().map(|new| (new.key, new.value));
-            new.chain([(STATUS, self.plan.status.as_str())])
-        };
+        let new = self.plan.annotations.iter();
         let own = self.pod.annotations().iter();
         // The status is the only one that may be replaced.
         let kept = own.filter(|(key, _)| **key != *STATUS);
-        let size = |key: &str, value: &str| key.len() + value.len();
-        kept.map(|(key, value)| size(key, value)).sum::<usize>()
-            + new().map(|(key, value)| size(key, value)).sum::<usize>()
+        kept.map(|(key, value)| key.len() + value.len())
+            .sum::<usize>()
+            + new
+                .map(|new| new.key.len() + new.value.len())
+                .sum::<usize>()
+            + STATUS.len()
+            + self.plan.status.len()
     }
 }
 

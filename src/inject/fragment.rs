@@ -11,7 +11,7 @@ use super::check;
 use super::patch::push_quoted;
 use super::pod::{Container, Mount};
 use super::problem::Problem;
-use super::status::Record;
+use super::status::WrittenRecord;
 use crate::profile::compile::Share;
 
 /// Where an init container stands among the others.
@@ -304,7 +304,7 @@ pub struct Fragments {
     /// Advice.
     pub warnings: Vec<String>,
     /// What it adds by name, without the volumes of shares, which depend on the pod.
-    pub record: Record,
+    pub record: WrittenRecord,
 }
 
 impl Fragments {
@@ -364,6 +364,7 @@ impl Fragments {
             + aliases
             + warnings
             + shares
+            + 2 * self.record.size()
     }
 }
 

@@ -99,44 +99,50 @@ impl PatchWriter {
 
 /// Appends a key as one token of a JSON pointer (RFC 6901, section 3), as it stands in a JSON string.
 fn push_token(json: &mut String, key: &str) {
-    for character in key.chars() {
-        match character {
-            '~' => json.push_str("~0"),
-            '/' => json.push_str("~1"),
-            other => push_escaped(json, other),
-        }
+    push_replaced(json, key, |byte| match byte {
+        b'~' => Some("~0"),
+        b'/' => Some("~1"),
+        other => escape(other),
+    });
+}
+
+/// Appends text as it stands within the quotes of a JSON string.
+pub fn push_escaped(json: &mut String, text: &str) {
+    push_replaced(json, text, escape);
+}
+
+/// What stands for a byte in a JSON string that may not stand there itself (RFC 8259, section 7).
+fn escape(byte: u8) -> Option<&'static str> {
+    const CONTROLS: [&str; 0x20] = [
+        "\\u0000", "\\u0001", "\\u0002", "\\u0003", "\\u0004", "\\u0005", "\\u0006", "\\u0007",
+        "\\b", "\\t", "\\n", "\\u000b", "\\f", "\\r", "\\u000e", "\\u000f", "\\u0010", "\\u0011",
+        "\\u0012", "\\u0013", "\\u0014", "\\u0015", "\\u0016", "\\u0017", "\\u0018", "\\u0019",
+        "\\u001a", "\\u001b", "\\u001c", "\\u001d", "\\u001e", "\\u001f",
+    ];
+    match byte {
+        b'"' => Some("\\\""),
+        b'\\' => Some("\\\\"),
+        other => CONTROLS.get(usize::from(other)).copied(),
     }
 }
 
-fn push_escaped(json: &mut String, character: char) {
-    match character {
-        '"' => json.push_str("\\\""),
-        '\\' => json.push_str("\\\\"),
-        '\n' => json.push_str("\\n"),
-        '\r' => json.push_str("\\r"),
-        '\t' => json.push_str("\\t"),
-        control if control < ' ' => {
-            // Writing to a String does not fail.
-            let _ = write!(json, "\\u{:04x}", control as u32);
+/// Appends text with some of its bytes, all ASCII, replaced. Runs of others are copied whole.
+fn push_replaced(json: &mut String, text: &str, replacement: impl Fn(u8) -> Option<&'static str>) {
+    let mut start = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if let Some(replacement) = replacement(byte) {
+            json.push_str(&text[start..at]);
+            json.push_str(replacement);
+            start = at + 1;
         }
-        other => json.push(other),
     }
+    json.push_str(&text[start..]);
 }
 
 /// Appends text as a JSON string.
 pub fn push_quoted(json: &mut String, text: &str) {
     json.push('"');
-    let mut rest = text;
-    // Runs of what needs no escape are copied whole.
-    while let Some(at) = rest
-        .bytes()
-        .position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
-    {
-        json.push_str(&rest[..at]);
-        push_escaped(json, char::from(rest.as_bytes()[at]));
-        rest = &rest[at + 1..];
-    }
-    json.push_str(rest);
+    push_escaped(json, text);
     json.push('"');
 }
 

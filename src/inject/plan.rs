@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::fragment::{ContainerFragment, EnvFragment, Fragments, VolumeFragment};
 use super::place::NewInstance;
 use super::pod::{Container, Mount, Pod};
-use super::status::Addition;
+use super::status::{Addition, StatusText};
 
 /// One of the pod's own containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub struct Plan<'p> {
     /// Annotations to set, without the status.
     pub annotations: Vec<NewAnnotation<'p>>,
     /// The status annotation to set.
-    pub status: String,
+    pub status: StatusText,
     /// Image pull secrets to append, by name.
     pub image_pull_secrets: Vec<&'p str>,
     /// Host aliases to append, as JSON.

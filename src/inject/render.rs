@@ -225,7 +225,7 @@ fn body(profile: &Profile, scope: &Scope<'_>, mode: SidecarMode) -> Result<Fragm
         Some(value) => Some(decode(&value, path)?),
         None => None,
     };
-    fragments.record = record(profile, scope.instance, &fragments);
+    fragments.record = record(profile, scope.instance, &fragments).into();
     Ok(fragments)
 }
 

@@ -4,8 +4,11 @@
 //! injected by `outrigger inject`, or when somebody exports a pod and creates it again. The annotation is
 //! a claim of whoever wrote the pod: it counts only as far as the pod bears it out.
 
-use serde::ser::{SerializeStruct, Serializer};
+use std::ops::Deref;
+
 use serde::{Deserialize, Serialize};
+
+use super::patch::{push_escaped, quote};
 
 /// The value of `outrigger.dev/status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -55,16 +58,11 @@ impl Status {
     }
 
     /// The annotation's value once these are added: each instead of the record of its instance, or else at the end.
-    pub fn with(&self, additions: &[Addition<'_>]) -> String {
-        #[derive(Serialize)]
-        #[serde(untagged)]
+    pub fn with(&self, additions: &[Addition<'_>]) -> StatusText {
+        #[derive(Clone, Copy)]
         enum Either<'s> {
             Old(&'s Record),
             New(&'s Addition<'s>),
-        }
-        #[derive(Serialize)]
-        struct Annotation<'s> {
-            instances: Vec<Either<'s>>,
         }
         let mut instances: Vec<Either<'_>> =
             Vec::with_capacity(self.instances.len() + additions.len());
@@ -82,11 +80,123 @@ impl Status {
                 None => instances.push(Either::New(addition)),
             }
         }
-        // Room for most, so that it need not grow.
-        let mut text = Vec::with_capacity(256 + 256 * instances.len());
-        // Serialising strings and lists of strings does not fail, and gives text.
-        let _ = serde_json::to_writer(&mut text, &Annotation { instances });
-        String::from_utf8(text).unwrap_or_default()
+        let mut text = StatusText::with_capacity(64 + 512 * instances.len());
+        text.push("{\"instances\":[");
+        for (index, instance) in instances.into_iter().enumerate() {
+            if index > 0 {
+                text.push(",");
+            }
+            match instance {
+                Either::Old(record) => text.push_record(&record.clone().into(), &[]),
+                Either::New(Addition { record, shares }) => text.push_record(record, shares),
+            }
+        }
+        text.push("]}");
+        text
+    }
+}
+
+/// The annotation's value.
+#[derive(Debug, Default)]
+pub struct StatusText {
+    escaped: String,
+    length: usize,
+}
+
+impl StatusText {
+    fn with_capacity(bytes: usize) -> Self {
+        Self {
+            escaped: String::with_capacity(bytes),
+            length: 0,
+        }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// It within the quotes of a JSON string.
+    pub fn escaped(&self) -> &str {
+        &self.escaped
+    }
+
+    fn push(&mut self, text: &str) {
+        push_escaped(&mut self.escaped, text);
+        self.length += text.len();
+    }
+
+    fn push_written(&mut self, text: &Self) {
+        self.escaped.push_str(&text.escaped);
+        self.length += text.length;
+    }
+
+    /// A record with further volumes.
+    fn push_record(&mut self, record: &WrittenRecord, volumes: &[&str]) {
+        self.push_written(&record.until_volumes);
+        for (index, volume) in volumes.iter().enumerate() {
+            if index > 0 || !record.volumes.is_empty() {
+                self.push(",");
+            }
+            self.push(&quote(volume));
+        }
+        self.push_written(&record.behind_volumes);
+    }
+}
+
+/// A record, and what it comes to in the annotation: JSON within JSON is mostly escapes, so it is written once.
+#[derive(Debug)]
+pub struct WrittenRecord {
+    record: Record,
+    /// Until where another volume would be named.
+    until_volumes: StatusText,
+    behind_volumes: StatusText,
+}
+
+impl Deref for WrittenRecord {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.record
+    }
+}
+
+impl Default for WrittenRecord {
+    fn default() -> Self {
+        Record::default().into()
+    }
+}
+
+impl From<Record> for WrittenRecord {
+    fn from(record: Record) -> Self {
+        // Strings and lists of strings can always be written.
+        let json = serde_json::to_string(&record).unwrap_or_default();
+        let files = serde_json::to_string(&record.files).unwrap_or_default();
+        // `volumes` is the last member but one.
+        let behind = "],\"files\":".len() + files.len() + "}".len();
+        let (until, behind) = json.split_at(json.len().saturating_sub(behind));
+        let written = |text: &str| {
+            let mut written = StatusText::with_capacity(text.len() + text.len() / 4);
+            written.push(text);
+            written
+        };
+        Self {
+            until_volumes: written(until),
+            behind_volumes: written(behind),
+            record,
+        }
+    }
+}
+
+impl WrittenRecord {
+    /// How many bytes the text takes.
+    pub fn size(&self) -> usize {
+        self.until_volumes.escaped.len() + self.behind_volumes.escaped.len()
     }
 }
 
@@ -94,39 +204,18 @@ impl Status {
 #[derive(Debug)]
 pub struct Addition<'p> {
     /// What it adds to every pod.
-    pub record: &'p Record,
+    pub record: &'p WrittenRecord,
     /// The volumes of its shares that this pod did not have.
     pub shares: Vec<&'p str>,
 }
 
-impl Serialize for Addition<'_> {
-    /// As a [`Record`].
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        struct Volumes<'a>(&'a [String], &'a [&'a str]);
-        impl Serialize for Volumes<'_> {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let volumes = self.0.iter().map(String::as_str);
-                serializer.collect_seq(volumes.chain(self.1.iter().copied()))
-            }
-        }
-        let record = self.record;
-        let mut fields = serializer.serialize_struct("Record", 7)?;
-        fields.serialize_field("instance", &record.instance)?;
-        fields.serialize_field("profile", &record.profile)?;
-        fields.serialize_field("revision", &record.revision)?;
-        fields.serialize_field("initContainers", &record.init_containers)?;
-        fields.serialize_field("containers", &record.containers)?;
-        fields.serialize_field("volumes", &Volumes(&record.volumes, &self.shares))?;
-        fields.serialize_field("files", &record.files)?;
-        fields.end()
-    }
-}
-
 impl Record {
     /// The same with the volumes of shares.
-    pub fn with_shares(&self, shares: &[String]) -> Self {
+    pub fn with_shares(&self, shares: &[impl ToString]) -> Self {
         let mut record = self.clone();
-        record.volumes.extend_from_slice(shares);
+        record
+            .volumes
+            .extend(shares.iter().map(ToString::to_string));
         record
     }
 
@@ -140,6 +229,11 @@ impl Record {
 mod tests {
     use super::*;
 
+    /// What a reader of the patch sees.
+    fn unescaped(text: &StatusText) -> String {
+        serde_json::from_str(&format!("\"{}\"", text.escaped())).unwrap()
+    }
+
     #[test]
     fn an_addition_is_written_as_the_record_that_it_becomes() {
         let record = Record {
@@ -148,19 +242,21 @@ mod tests {
             revision: "0123456789ab".to_owned(),
             init_containers: vec!["web".to_owned()],
             containers: vec!["other".to_owned()],
-            volumes: vec!["web-files".to_owned()],
+            volumes: Vec::new(),
             files: vec!["fluent.yaml".to_owned()],
         };
-        let shares = vec!["web-logs"];
-        let whole = record.with_shares(&["web-logs".to_owned()]);
-        let addition = Addition {
-            record: &record,
-            shares,
-        };
-        assert_eq!(
-            serde_json::to_value(&addition).unwrap(),
-            serde_json::to_value(&whole).unwrap()
-        );
+        let with_volume = record.with_shares(&["web-files".to_owned()]);
+        for record in [Record::default(), record, with_volume] {
+            for shares in [vec![], vec!["web-logs", "web-\"data\""]] {
+                let names: Vec<String> = shares.iter().map(|name| (*name).to_owned()).collect();
+                let instances = vec![record.with_shares(&names)];
+                let record = &record.clone().into();
+                let text = Status::default().with(&[Addition { record, shares }]);
+                let plain = unescaped(&text);
+                assert_eq!(Status::parse(Some(&plain)), Status { instances });
+                assert_eq!(text.len(), plain.len());
+            }
+        }
     }
 
     #[test]
@@ -179,12 +275,13 @@ mod tests {
             },
             old("c"),
         );
-        let additions = [&c, &b].map(|record| Addition {
+        let written = [&c, &b].map(|record| WrittenRecord::from(record.clone()));
+        let additions = written.each_ref().map(|record| Addition {
             record,
             shares: Vec::new(),
         });
         let text = status.with(&additions);
-        let read = Status::parse(Some(&text));
+        let read = Status::parse(Some(&unescaped(&text)));
         assert_eq!(read.instances, [old("a"), b.clone(), c.clone()]);
     }
 }

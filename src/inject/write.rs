@@ -2,7 +2,7 @@
 
 use super::decide::STATUS;
 use super::patch::{Patch, PatchWriter, Piece, push_object, push_quoted};
-use super::plan::{ContainerRef, Plan, Slot};
+use super::plan::{ContainerRef, NewAnnotation, Plan, Slot};
 use super::pod::Pod;
 
 /// Room for the path and the punctuation of an operation.
@@ -78,41 +78,62 @@ fn size(plan: &Plan<'_>) -> usize {
         + shared * plan.containers.len()
         + volumes
         + annotations
-        + 2 * plan.status.len()
+        + plan.status.escaped().len()
 }
 
-fn metadata(pod: &Pod<'_>, plan: &Plan<'_>, patch: &mut PatchWriter) {
+/// The value of an annotation.
+#[derive(Clone, Copy)]
+enum Value<'p> {
+    /// As it is.
+    Plain(&'p str),
+    /// As it stands within the quotes of a JSON string.
+    Escaped(&'p str),
+    /// As a JSON string.
+    Quoted(&'p str),
+}
+
+impl Value<'_> {
+    fn push(self, json: &mut String) {
+        match self {
+            Self::Plain(text) => push_quoted(json, text),
+            Self::Quoted(text) => json.push_str(text),
+            Self::Escaped(text) => {
+                json.push('"');
+                json.push_str(text);
+                json.push('"');
+            }
+        }
+    }
+}
+
+fn metadata<'p>(pod: &Pod<'_>, plan: &Plan<'p>, patch: &mut PatchWriter) {
     if pod.metadata.is_none() {
         patch.add(&[Piece::Fixed("/metadata")], |json| json.push_str("{}"));
     }
     let metadata = pod.metadata.as_ref();
+    let status = || Value::Escaped(plan.status.escaped());
     let annotations = || {
         let new = plan.annotations.iter();
-        new.map(|new| (new.key, new.value, new.quoted)).chain([(
-            STATUS,
-            plan.status.as_str(),
-            None,
-        )])
-    };
-    let push_value = |json: &mut String, value: &str, quoted: Option<&str>| match quoted {
-        Some(quoted) => json.push_str(quoted),
-        None => push_quoted(json, value),
+        let value =
+            |new: &NewAnnotation<'p>| new.quoted.map_or(Value::Plain(new.value), Value::Quoted);
+        new.map(move |new| (new.key, value(new)))
+            .chain([(STATUS, status())])
     };
     if metadata.is_some_and(|metadata| metadata.annotations.is_some()) {
-        for (key, value, quoted) in annotations() {
+        for (key, value) in annotations() {
             let path = [Piece::Fixed("/metadata/annotations/"), Piece::Key(key)];
-            patch.add(&path, |json| push_value(json, value, quoted));
+            patch.add(&path, |json| value.push(json));
         }
     } else {
         patch.add(&[Piece::Fixed("/metadata/annotations")], |json| {
             json.push('{');
-            for (index, (key, value, quoted)) in annotations().enumerate() {
+            for (index, (key, value)) in annotations().enumerate() {
                 if index > 0 {
                     json.push(',');
                 }
                 push_quoted(json, key);
                 json.push(':');
-                push_value(json, value, quoted);
+                value.push(json);
             }
             json.push('}');
         });
