@@ -25,6 +25,7 @@ use serde_json::Value as Json;
 use crate::inject::patch::{push_object, push_quoted, quote};
 use crate::inject::pod::{Pod, Text};
 use crate::inject::{self, Namespaces, Renderings, Report, SidecarMode, Verdict, problem};
+use crate::json;
 use crate::profile::Catalogue;
 
 /// The longest warning that the API server passes on without cutting it.
@@ -229,7 +230,7 @@ fn open<'a, O: Deserialize<'a>>(body: &'a [u8]) -> Result<Opened<'a, O>, ReviewE
     // At once, which is faster than string by string.
     let text = std::str::from_utf8(body)
         .map_err(|error| refuse(format!("the body is no AdmissionReview: {error}")))?;
-    let review: Review<'a, O> = serde_json::from_str(text)
+    let review: Review<'a, O> = json::from_str(text)
         .map_err(|error| refuse(format!("the body is no AdmissionReview: {error}")))?;
     let refuse = |message: String| Err(refuse(message));
     if &*review.kind != "AdmissionReview" {

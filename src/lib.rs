@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod cli;
 pub mod cluster;
 pub mod inject;
+pub mod json;
 pub mod manifest;
 pub mod profile;
 pub mod server;

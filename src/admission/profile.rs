@@ -7,12 +7,12 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value as Json;
-use serde_json::value::RawValue;
 
 use super::{Opened, ReviewError, Reviewed, Webhook, open};
 use crate::inject::decide::DOMAIN;
 use crate::inject::pod::Text;
 use crate::inject::{Code, Problem, problem};
+use crate::json::Written;
 use crate::profile::compile::CLUSTER;
 use crate::profile::{Profile, catalogue, document};
 
@@ -37,8 +37,8 @@ struct HeadMetadata<'a> {
 /// # Errors
 /// A body that is no AdmissionReview of a version we know, or has no uid to answer to.
 pub fn review_profile(body: &[u8]) -> Result<Reviewed, ReviewError> {
-    let opened: Opened<'_, &RawValue> = open(body)?;
-    let object = opened.request.object.map_or("null", RawValue::get);
+    let opened: Opened<'_, Written<'_>> = open(body)?;
+    let object = opened.request.object.map_or("null", Written::get);
     let head: Head<'_> = serde_json::from_str(object).unwrap_or_default();
     let mut summary = opened.summary(Webhook::Profile, "allowed", &head.metadata.name);
     let mut response = opened.response();

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::{
     MAX_WARNING, MAX_WARNINGS, Opened, ReviewError, Reviewed, Snapshot, Webhook, clean, open,
@@ -20,6 +19,7 @@ use crate::inject::decide::{DOMAIN, INJECTION_LABEL};
 use crate::inject::pod::{Pairs, Pod, Text};
 use crate::inject::problem::{MAX_TOLD, shown_key};
 use crate::inject::{self, Code, INJECT, Problem, STATUS, Skip, Verdict};
+use crate::json::Written;
 use crate::profile::compile::FILES;
 use crate::profile::document::LabelSelector;
 use crate::profile::parameter;
@@ -54,7 +54,7 @@ struct Metadata<'a> {
 #[serde(rename_all = "camelCase")]
 struct Spec<'a> {
     #[serde(borrow, default)]
-    template: Option<&'a RawValue>,
+    template: Option<Written<'a>>,
     #[serde(borrow, default)]
     job_template: Option<JobTemplate<'a>>,
     #[serde(borrow, default)]
@@ -79,7 +79,7 @@ struct JobTemplate<'a> {
 #[derive(Default, Deserialize)]
 struct JobSpec<'a> {
     #[serde(borrow, default)]
-    template: Option<&'a RawValue>,
+    template: Option<Written<'a>>,
 }
 
 /// A kind of workload, and where it keeps the annotations of its pods.
@@ -112,7 +112,7 @@ impl Kind {
 /// # Errors
 /// A body that is no AdmissionReview of a version we know, or has no uid to answer to.
 pub fn review_workload(body: &[u8], snapshot: &Snapshot) -> Result<Reviewed, ReviewError> {
-    let opened: Opened<'_, &RawValue> = open(body)?;
+    let opened: Opened<'_, Written<'_>> = open(body)?;
     let mut name = String::new();
     let told = look(&opened, snapshot, &mut name);
     let mut summary = opened.summary(Webhook::Workload, "allowed", &name);
@@ -150,7 +150,7 @@ impl Told {
     }
 }
 
-fn look(opened: &Opened<'_, &RawValue>, snapshot: &Snapshot, name: &mut String) -> Told {
+fn look(opened: &Opened<'_, Written<'_>>, snapshot: &Snapshot, name: &mut String) -> Told {
     let request = &opened.request;
     let kind = request
         .whole_kind()
@@ -196,7 +196,7 @@ fn look(opened: &Opened<'_, &RawValue>, snapshot: &Snapshot, name: &mut String) 
         }
         _ => (Metadata::default(), spec.template),
     };
-    let template = template.map_or("{}", RawValue::get);
+    let template = template.map_or("{}", Written::get);
     let Ok(pod) = Pod::parse(template.as_bytes()) else {
         return Told::nothing("Unreadable");
     };

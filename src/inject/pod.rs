@@ -10,7 +10,8 @@ use std::ops::Deref;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+
+use crate::json::{self, Written};
 
 /// Text borrowed from the JSON where it holds no escapes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
@@ -95,7 +96,7 @@ pub struct Metadata<'a> {
     pub annotations: Option<Pairs<'a>>,
     /// Who made it, as written: only a denial asks.
     #[serde(borrow, default)]
-    pub owner_references: Option<&'a RawValue>,
+    pub owner_references: Option<Written<'a>>,
 }
 
 /// One of those who own an object.
@@ -180,7 +181,7 @@ pub struct Spec<'a> {
     pub host_network: Option<bool>,
     /// The security context, as written.
     #[serde(borrow, default)]
-    pub security_context: Option<&'a RawValue>,
+    pub security_context: Option<Written<'a>>,
     /// The operating system, where the pod says.
     #[serde(borrow, default)]
     pub os: Option<Os<'a>>,
@@ -195,7 +196,7 @@ pub struct Spec<'a> {
     pub image_pull_secrets: Option<Vec<Named<'a>>>,
     /// Entries for `/etc/hosts`, as written.
     #[serde(borrow, default)]
-    pub host_aliases: Option<Vec<&'a RawValue>>,
+    pub host_aliases: Option<Vec<Written<'a>>>,
     /// Resources of the pod as a whole.
     #[serde(borrow, default)]
     pub resources: Option<Resources<'a>>,
@@ -226,10 +227,10 @@ pub struct Container<'a> {
     pub name: Text<'a>,
     /// `command`, as written.
     #[serde(borrow, default)]
-    pub command: Option<&'a RawValue>,
+    pub command: Option<Written<'a>>,
     /// `args`, as written.
     #[serde(borrow, default)]
-    pub args: Option<&'a RawValue>,
+    pub args: Option<Written<'a>>,
     /// Ports.
     #[serde(borrow, default)]
     pub ports: Option<Vec<Port<'a>>>,
@@ -335,7 +336,7 @@ pub struct Env<'a> {
     pub value: Option<Text<'a>>,
     /// Its source, as written.
     #[serde(borrow, default)]
-    pub value_from: Option<&'a RawValue>,
+    pub value_from: Option<Written<'a>>,
 }
 
 /// A mount of a volume.
@@ -444,8 +445,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Quantities<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Quantities<'de>, A::Error> {
                 let mut quantities = Vec::with_capacity(4);
                 while let Some(key) = map.next_key::<Text<'de>>()? {
-                    let raw: &'de RawValue = map.next_value()?;
-                    let text = raw.get();
+                    let text = map.next_value::<Written<'de>>()?.get();
                     let quantity = match text
                         .strip_prefix('"')
                         .and_then(|text| text.strip_suffix('"'))
@@ -472,7 +472,11 @@ impl<'a> Pod<'a> {
     /// # Errors
     /// Bytes that are no JSON, or a field that the core reads with a type that Kubernetes would refuse.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
+        // At once, which is faster than string by string; for the wording of what is wrong `serde_json` is asked.
+        match std::str::from_utf8(bytes) {
+            Ok(text) => json::from_str(text),
+            Err(_) => serde_json::from_slice(bytes),
+        }
     }
 
     /// An annotation's value.

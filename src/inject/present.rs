@@ -9,6 +9,7 @@ use super::fragment::{Fragments, Role};
 use super::pod::Pod;
 use super::problem::{Code, Problem};
 use super::status::Record;
+use crate::json::Written;
 
 /// Whether everything that a record claims is in the pod.
 pub(super) fn is_borne_out(record: &Record, pod: &Pod<'_>) -> bool {
@@ -94,7 +95,7 @@ pub(super) fn is_present(
     if !volumes_there || !files_there || !fragments.has_parts() {
         return false;
     }
-    let same = |given: Option<&serde_json::value::RawValue>, wanted: &Option<Json>| {
+    let same = |given: Option<Written<'_>>, wanted: &Option<Json>| {
         let given: Option<Json> = given.and_then(|raw| serde_json::from_str(raw.get()).ok());
         given.unwrap_or(Json::Null) == *wanted.as_ref().unwrap_or(&Json::Null)
     };

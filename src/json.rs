@@ -1,0 +1,728 @@
+//! Reading JSON where every microsecond counts: the review of a pod.
+//!
+//! Half of what an API server sends about a pod is passed over unread (who manages which field, tolerations,
+//! status), and passing over it took more time than all of the injection. So a small reader reads what API servers
+//! write, and passes over strings sixteen bytes at a time. It says yes only to what it fully understands; about
+//! the rest [`from_str`] asks `serde_json`, which reads it or says what is wrong. So there is one meaning of JSON and
+//! one wording of its errors; properties and a fuzz target hold the two readers to the same answers.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, forward_to_deserialize_any};
+use serde_json::value::RawValue;
+
+/// Reads a value, borrowing from the text where nothing is escaped.
+///
+/// # Errors
+/// As `serde_json::from_str`.
+pub(crate) fn from_str<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
+    let mut reader = Reader { text, at: 0 };
+    T::deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .or_else(|NotUnderstood| serde_json::from_str(text))
+}
+
+/// A value as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written<'a>(&'a str);
+
+impl<'a> Written<'a> {
+    /// The text.
+    pub fn get(self) -> &'a str {
+        self.0
+    }
+
+    /// The name by which the reader knows that the text is wanted.
+    const NAME: &'static str = "outrigger::json::Written";
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Written<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WrittenVisitor;
+
+        impl<'de> Visitor<'de> for WrittenVisitor {
+            type Value = Written<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            /// From the reader.
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Written(text))
+            }
+
+            /// From `serde_json`.
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> Result<Self::Value, D::Error> {
+                <&RawValue>::deserialize(deserializer).map(|raw| Written(raw.get()))
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(Self::NAME, WrittenVisitor)
+    }
+}
+
+/// What the reader says of all that it does not read.
+#[derive(Debug)]
+struct NotUnderstood;
+
+impl fmt::Display for NotUnderstood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not understood")
+    }
+}
+
+impl std::error::Error for NotUnderstood {}
+
+impl serde::de::Error for NotUnderstood {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self
+    }
+
+    fn invalid_type(_: serde::de::Unexpected<'_>, _: &dyn serde::de::Expected) -> Self {
+        Self
+    }
+
+    fn duplicate_field(_: &'static str) -> Self {
+        Self
+    }
+}
+
+type Understood<T = ()> = Result<T, NotUnderstood>;
+
+/// The text, and how far it is read.
+struct Reader<'de> {
+    text: &'de str,
+    at: usize,
+}
+
+/// A string in the text.
+enum Quoted<'de> {
+    /// Nothing is escaped: what stands between the quotes.
+    Plain(&'de str),
+    /// With the quotes.
+    Escaped(&'de str),
+}
+
+impl<'de> Reader<'de> {
+    /// The next byte that is no white space, which stays.
+    fn peek(&mut self) -> Understood<u8> {
+        let bytes = self.text.as_bytes();
+        self.at = scan::space(bytes, self.at);
+        bytes.get(self.at).copied().ok_or(NotUnderstood)
+    }
+
+    fn take(&mut self, expected: u8) -> Understood {
+        if self.peek()? != expected {
+            return Err(NotUnderstood);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn take_word(&mut self, word: &str) -> Understood {
+        let end = scan::word(self.text.as_bytes(), self.at, word);
+        self.at = end.ok_or(NotUnderstood)?;
+        Ok(())
+    }
+
+    /// Nothing but white space may be left.
+    fn end(&mut self) -> Understood {
+        match self.peek() {
+            Err(NotUnderstood) => Ok(()),
+            Ok(_) => Err(NotUnderstood),
+        }
+    }
+
+    /// What stands from there to here.
+    fn since(&self, start: usize) -> Understood<&'de str> {
+        self.text.get(start..self.at).ok_or(NotUnderstood)
+    }
+
+    /// Reads a string, which begins here.
+    fn string(&mut self) -> Understood<Quoted<'de>> {
+        let start = self.at;
+        let (end, escaped) = scan::string(self.text.as_bytes(), start).ok_or(NotUnderstood)?;
+        self.at = end;
+        if escaped {
+            return Ok(Quoted::Escaped(self.since(start)?));
+        }
+        let inner = self.text.get(start + 1..end - 1);
+        Ok(Quoted::Plain(inner.ok_or(NotUnderstood)?))
+    }
+
+    /// Passes over a value and returns its text.
+    fn pass(&mut self) -> Understood<&'de str> {
+        self.peek()?;
+        let start = self.at;
+        self.at = scan::value(self.text.as_bytes(), start).ok_or(NotUnderstood)?;
+        self.since(start)
+    }
+}
+
+/// Where things end. Each takes the place at which something begins and returns the one behind it, or `None` if it
+/// is not understood.
+mod scan {
+    use wide::u8x16;
+
+    /// The most lists and objects within each other that are passed over.
+    const DEEPEST: u32 = u64::BITS;
+
+    #[inline(always)]
+    pub(super) fn space(bytes: &[u8], at: usize) -> usize {
+        // API servers write none.
+        match bytes.get(at) {
+            Some(byte) if *byte <= b' ' => some_space(bytes, at),
+            _ => at,
+        }
+    }
+
+    #[cold]
+    fn some_space(bytes: &[u8], mut at: usize) -> usize {
+        while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            at += 1;
+        }
+        at
+    }
+
+    pub(super) fn word(bytes: &[u8], at: usize, word: &str) -> Option<usize> {
+        let found = bytes.get(at..)?.starts_with(word.as_bytes());
+        found.then_some(at + word.len())
+    }
+
+    /// Also says whether something in it is escaped.
+    #[inline(always)]
+    pub(super) fn string(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
+        let at = at + 1;
+        // Most are short, and nothing in them is escaped.
+        if let Some(chunk) = bytes.get(at..)?.first_chunk() {
+            let special = special(*chunk);
+            let end = at + special.trailing_zeros() as usize;
+            if special != 0 && bytes.get(end) == Some(&b'"') {
+                return Some((end + 1, false));
+            }
+        }
+        long_string(bytes, at)
+    }
+
+    fn long_string(bytes: &[u8], mut at: usize) -> Option<(usize, bool)> {
+        let mut escaped = false;
+        loop {
+            let rest = bytes.get(at..)?;
+            at += match rest.first_chunk() {
+                Some(chunk) => {
+                    let special = special(*chunk);
+                    if special == 0 {
+                        at += chunk.len();
+                        continue;
+                    }
+                    special.trailing_zeros() as usize
+                }
+                None => rest.iter().position(|byte| is_special(*byte))?,
+            };
+            match bytes.get(at)? {
+                b'"' => return Some((at + 1, escaped)),
+                b'\\' => {
+                    escaped = true;
+                    at = escape(bytes, at)?;
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// A bit for each byte that is special.
+    fn special(chunk: [u8; 16]) -> u32 {
+        let chunk = u8x16::new(chunk);
+        let control = chunk.min(u8x16::splat(0x1f)).simd_eq(chunk);
+        let quote = chunk.simd_eq(u8x16::splat(b'"'));
+        let escape = chunk.simd_eq(u8x16::splat(b'\\'));
+        (control | quote | escape).to_bitmask()
+    }
+
+    /// Whether a byte means something in a string: its end, an escape, or a control character, which may not be.
+    fn is_special(byte: u8) -> bool {
+        byte <= 0x1f || matches!(byte, b'"' | b'\\')
+    }
+
+    fn escape(bytes: &[u8], at: usize) -> Option<usize> {
+        match bytes.get(at + 1)? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(at + 2),
+            b'u' => {
+                let digits = bytes.get(at + 2..at + 6)?;
+                let digits = digits.iter().all(u8::is_ascii_hexdigit);
+                digits.then_some(at + 6)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn number(bytes: &[u8], mut at: usize) -> Option<usize> {
+        if bytes.get(at) == Some(&b'-') {
+            at += 1;
+        }
+        at = match bytes.get(at)? {
+            b'0' => at + 1,
+            _ => digits(bytes, at)?,
+        };
+        if bytes.get(at) == Some(&b'.') {
+            at = digits(bytes, at + 1)?;
+        }
+        if matches!(bytes.get(at), Some(b'e' | b'E')) {
+            at += 1;
+            if matches!(bytes.get(at), Some(b'+' | b'-')) {
+                at += 1;
+            }
+            at = digits(bytes, at)?;
+        }
+        Some(at)
+    }
+
+    /// At least one.
+    fn digits(bytes: &[u8], start: usize) -> Option<usize> {
+        let mut at = start;
+        while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        (at > start).then_some(at)
+    }
+
+    /// The key of a member and its colon, maybe with white space before and between.
+    fn key(bytes: &[u8], at: usize) -> Option<usize> {
+        let at = space(bytes, at);
+        if bytes.get(at) != Some(&b'"') {
+            return None;
+        }
+        let (at, _) = string(bytes, at)?;
+        let at = space(bytes, at);
+        (bytes.get(at) == Some(&b':')).then_some(at + 1)
+    }
+
+    pub(super) fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
+        // The lists and objects that are open: how many, and a bit for each, set for an object.
+        let (mut open, mut objects) = (0, 0_u64);
+        loop {
+            at = space(bytes, at);
+            let first = *bytes.get(at)?;
+            at = match first {
+                b'"' => string(bytes, at)?.0,
+                b'{' | b'[' => {
+                    let is_object = first == b'{';
+                    let end = if is_object { b'}' } else { b']' };
+                    at = space(bytes, at + 1);
+                    if bytes.get(at) == Some(&end) {
+                        at + 1
+                    } else if open == DEEPEST {
+                        return None;
+                    } else {
+                        open += 1;
+                        objects = objects << 1 | u64::from(is_object);
+                        if is_object {
+                            at = key(bytes, at)?;
+                        }
+                        continue;
+                    }
+                }
+                b't' => word(bytes, at, "true")?,
+                b'f' => word(bytes, at, "false")?,
+                b'n' => word(bytes, at, "null")?,
+                _ => number(bytes, at)?,
+            };
+            // Behind a value.
+            loop {
+                if open == 0 {
+                    return Some(at);
+                }
+                let is_object = objects & 1 == 1;
+                at = space(bytes, at);
+                match (bytes.get(at)?, is_object) {
+                    (b',', true) => {
+                        at = key(bytes, at + 1)?;
+                        break;
+                    }
+                    (b',', false) => {
+                        at += 1;
+                        break;
+                    }
+                    (b'}', true) | (b']', false) => {
+                        at += 1;
+                        open -= 1;
+                        objects >>= 1;
+                    }
+                    _ => return None,
+                }
+            }
+        }
+    }
+}
+
+impl<'de> Deserializer<'de> for &mut Reader<'de> {
+    type Error = NotUnderstood;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        match self.peek()? {
+            b'"' => self.deserialize_str(visitor),
+            b'{' => self.deserialize_map(visitor),
+            b'[' => self.deserialize_seq(visitor),
+            b't' | b'f' => self.deserialize_bool(visitor),
+            b'-' | b'0'..=b'9' => self.deserialize_i64(visitor),
+            _ => Err(NotUnderstood),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        match self.peek()? {
+            b't' => {
+                self.take_word("true")?;
+                visitor.visit_bool(true)
+            }
+            _ => {
+                self.take_word("false")?;
+                visitor.visit_bool(false)
+            }
+        }
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        self.peek()?;
+        let start = self.at;
+        self.at = scan::number(self.text.as_bytes(), start).ok_or(NotUnderstood)?;
+        let number = self.since(start)?;
+        if number == "-0" {
+            // To `serde_json` it is no integer.
+            return Err(NotUnderstood);
+        }
+        visitor.visit_i64(number.parse().map_err(NotUnderstood::custom)?)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        if self.peek()? != b'"' {
+            return Err(NotUnderstood);
+        }
+        match self.string()? {
+            Quoted::Plain(text) => visitor.visit_borrowed_str(text),
+            Quoted::Escaped(quoted) => {
+                visitor.visit_string(serde_json::from_str(quoted).map_err(NotUnderstood::custom)?)
+            }
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        if self.peek()? == b'n' {
+            self.take_word("null")?;
+            return visitor.visit_none();
+        }
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Understood<V::Value> {
+        if name != Written::NAME {
+            return visitor.visit_newtype_struct(self);
+        }
+        visitor.visit_borrowed_str(self.pass()?)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        self.take(b'[')?;
+        let mut list = Inside::new(self, b']');
+        let value = visitor.visit_seq(&mut list)?;
+        list.closed(value)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        self.take(b'{')?;
+        let mut object = Inside::new(self, b'}');
+        let value = visitor.visit_map(&mut object)?;
+        object.closed(value)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Understood<V::Value> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Understood<V::Value> {
+        self.pass()?;
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple
+        tuple_struct enum
+    }
+}
+
+/// A list or an object that is being read.
+struct Inside<'r, 'de> {
+    reader: &'r mut Reader<'de>,
+    end: u8,
+    is_first: bool,
+    is_closed: bool,
+}
+
+impl<'r, 'de> Inside<'r, 'de> {
+    fn new(reader: &'r mut Reader<'de>, end: u8) -> Self {
+        Self {
+            reader,
+            end,
+            is_first: true,
+            is_closed: false,
+        }
+    }
+
+    /// Whether another item or member comes. The end is passed over, and so is a comma, behind which no end may
+    /// come: it would be read as an item, which it is not.
+    fn has_more(&mut self) -> Understood<bool> {
+        match self.reader.peek()? {
+            byte if byte == self.end => {
+                self.reader.at += 1;
+                self.is_closed = true;
+                Ok(false)
+            }
+            _ if std::mem::take(&mut self.is_first) => Ok(true),
+            b',' => {
+                self.reader.at += 1;
+                Ok(true)
+            }
+            _ => Err(NotUnderstood),
+        }
+    }
+
+    /// The value, if everything was read.
+    fn closed<T>(&self, value: T) -> Understood<T> {
+        if self.is_closed {
+            Ok(value)
+        } else {
+            Err(NotUnderstood)
+        }
+    }
+}
+
+impl<'de> SeqAccess<'de> for Inside<'_, 'de> {
+    type Error = NotUnderstood;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Understood<Option<T::Value>> {
+        if !self.has_more()? {
+            return Ok(None);
+        }
+        seed.deserialize(&mut *self.reader).map(Some)
+    }
+}
+
+impl<'de> MapAccess<'de> for Inside<'_, 'de> {
+    type Error = NotUnderstood;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Understood<Option<K::Value>> {
+        if !self.has_more()? {
+            return Ok(None);
+        }
+        if self.reader.peek()? != b'"' {
+            return Err(NotUnderstood);
+        }
+        seed.deserialize(&mut *self.reader).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Understood<V::Value> {
+        self.reader.take(b':')?;
+        seed.deserialize(&mut *self.reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+    use crate::inject::Pod;
+
+    /// What the reader makes of a text by itself.
+    fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Understood<T> {
+        let mut reader = Reader { text, at: 0 };
+        let value = T::deserialize(&mut reader)?;
+        reader.end().map(|()| value)
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "it is compared as it is printed")]
+    struct Review<'a> {
+        #[serde(borrow)]
+        request: Option<Request<'a>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    #[allow(dead_code, reason = "it is compared as it is printed")]
+    struct Request<'a> {
+        #[serde(borrow)]
+        uid: Option<crate::inject::pod::Text<'a>>,
+        dry_run: Option<bool>,
+        #[serde(borrow)]
+        object: Option<Pod<'a>>,
+    }
+
+    /// What the reader understands `serde_json` understands too, and alike.
+    fn agree(text: &str) {
+        fn same<'a, T: Deserialize<'a> + fmt::Debug>(text: &'a str) {
+            if let Ok(ours) = read::<T>(text) {
+                let theirs = serde_json::from_str::<T>(text).map(|it| format!("{it:?}"));
+                assert_eq!(theirs.ok(), Some(format!("{ours:?}")), "{text}");
+            }
+        }
+        same::<Review<'_>>(text);
+        same::<Pod<'_>>(text);
+        same::<IgnoredAny>(text);
+        same::<Written<'_>>(text);
+        same::<Vec<Option<i64>>>(text);
+        same::<Vec<String>>(text);
+    }
+
+    fn recorded() -> Vec<String> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reviews");
+        let files = std::fs::read_dir(folder).unwrap();
+        files
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+            .filter(|text| text.starts_with('{'))
+            .collect()
+    }
+
+    #[test]
+    fn every_recorded_review_is_understood() {
+        let recorded = recorded();
+        assert!(recorded.len() > 5);
+        for text in &recorded {
+            // As the API server sends it, which writes no white space, and as a person would write it.
+            let tree: serde_json::Value = serde_json::from_str(text).unwrap();
+            for text in [text.as_str(), &tree.to_string()] {
+                agree(text);
+                assert!(read::<IgnoredAny>(text).is_ok(), "{text}");
+                if tree["request"]["kind"]["kind"] == "Pod" {
+                    assert!(read::<Review<'_>>(text).is_ok(), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_not_understood() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "\"",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "{\"a\":1,}",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{\"a\" 1}",
+            "{a:1}",
+            "{\"a\":1]",
+            "[1}",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "1e",
+            "+1",
+            "tru",
+            "nul",
+            "NaN",
+            "truefalse",
+            "1 1",
+            "\"\n\"",
+            "\"\u{7}\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\\",
+            "\"\\u12",
+            "'a'",
+            "{1:2}",
+            "[1}]",
+            "\u{feff}1",
+            "/**/1",
+            "[\"a\" \"b\"]",
+            "{\"a\":1 \"b\":2}",
+            "{,}",
+            "{\"a\":1,,\"b\":2}",
+        ] {
+            for text in [text.to_owned(), format!("[{text}"), format!("{text}x")] {
+                assert!(read::<IgnoredAny>(&text).is_err(), "{text}");
+                assert!(read::<Written<'_>>(&text).is_err(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_asked_of_the_library() {
+        let deep = format!("{}{}", "[".repeat(99), "]".repeat(99));
+        assert!(read::<Written<'_>>(&deep).is_err());
+        assert_eq!(from_str::<Written<'_>>(&deep).unwrap().get(), deep);
+        let error = from_str::<Pod<'_>>("{\"spec\":7}").unwrap_err();
+        assert!(error.to_string().contains("line 1 column"), "{error}");
+    }
+
+    #[test]
+    fn strings_of_every_length_are_read() {
+        for length in 0..70 {
+            for end in ["", "\\n", "\\u00e9\\\"", "ö", "\\\\"] {
+                for behind in ["", "                 "] {
+                    let text = format!("[\"{}{end}\",\"b\"]{behind}", "a".repeat(length));
+                    let strings: Vec<String> = read(&text).unwrap();
+                    assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), strings);
+                    agree(&text);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// Pieces of JSON in any order: mostly wrong, in every way.
+        #[test]
+        fn they_agree_about_anything(pieces in proptest::collection::vec(prop_oneof![
+            Just("{"), Just("}"), Just("["), Just("]"), Just(","), Just(":"), Just("\""), Just("\\"), Just("null"),
+            Just("true"), Just("false"), Just("-0"), Just("12"), Just("1.5e3"), Just("9223372036854775808"),
+            Just("\"spec\""), Just("\"metadata\""), Just("\"containers\""), Just("\"name\":\"a\""), Just(" "),
+            Just("\\u00"), Just("\"\\ud800\""), Just("\"hostNetwork\""), Just("\"resources\""), Just("\n"),
+        ], 0..24)) {
+            agree(&pieces.concat());
+        }
+
+        /// A review that lost, doubled or changed something somewhere.
+        #[test]
+        fn they_agree_about_damaged_reviews(which in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(),
+                                            length in 0..6_usize, instead in "[\\]\\[{}:,\"\\\\ 0-9tn.-]{0,4}") {
+            let recorded = recorded();
+            let text = which.get(&recorded);
+            let start = text.floor_char_boundary(at.index(text.len()));
+            let end = text.ceil_char_boundary((start + length).min(text.len()));
+            agree(&format!("{}{instead}{}", &text[..start], &text[end..]));
+        }
+    }
+}
