@@ -254,3 +254,36 @@ fn long_annotations_are_rendered_each_time() {
     assert_eq!(snapshot.renderings.lookups().uncacheable, 1);
     assert_eq!(snapshot.renderings.size(), 0);
 }
+
+#[test]
+fn no_more_is_held_than_is_said_to_be_remembered() {
+    let snapshot = built_in();
+    let workload = |number: usize| {
+        let path = format!("/var/log/web-{number}/*.log");
+        let secret = format!("web-tls-{number}");
+        review(
+            &[
+                ("outrigger.dev/inject", "envoy-tls, fluentd"),
+                ("envoy-tls.outrigger.dev/secret", secret.as_str()),
+                ("fluentd.outrigger.dev/path", path.as_str()),
+                ("fluentd.outrigger.dev/output", "stdout"),
+            ],
+            |_| {},
+        )
+    };
+    // What is made once, at the first.
+    admission::review(&workload(0), &snapshot).unwrap();
+    let before = snapshot.renderings.size();
+    let held = allocation_counter::measure(|| {
+        for number in 1..=20 {
+            admission::review(&workload(number), &snapshot).unwrap();
+        }
+    });
+    let said = snapshot.renderings.size() - before;
+    let held = u64::try_from(held.bytes_current).unwrap();
+    // The rest is what the allocator rounds up.
+    assert!(
+        (said / 2..said).contains(&held),
+        "{said} bytes are said to be remembered, and {held} are held"
+    );
+}

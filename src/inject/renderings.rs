@@ -16,10 +16,14 @@ use super::fragment::Fragments;
 use super::parameters::Resolved;
 use super::{Request, SidecarMode};
 
-/// How much memory renderings may take, in bytes: of those of the built-in profiles, some hundred.
+/// How much memory renderings may take, in bytes: some hundred of those of the built-in profiles.
 const CAPACITY: u64 = 4 * 1024 * 1024;
 /// The longest key: who writes longer annotations waits for them to be rendered each time.
 const MAX_KEY: usize = 8 * 1024;
+
+/// How much more memory a rendering takes than its texts have bytes: it is many small pieces, each with what it is
+/// known by and what the allocator rounds it up to. Seen of a process that remembers as much as it may.
+const PIECES: usize = 2;
 
 /// What an instance came to.
 #[derive(Debug, Default)]
@@ -60,7 +64,7 @@ impl Weighter<Key, Arc<Rendering>> for Weight {
     fn weight(&self, key: &Key, rendering: &Arc<Rendering>) -> u64 {
         let resolved = &rendering.resolved;
         let values = resolved.values.len() * 64 + resolved.sources.len();
-        (key.len() + values + rendering.fragments.size()) as u64
+        (PIECES * (key.len() + values + rendering.fragments.size())) as u64
     }
 }
 
