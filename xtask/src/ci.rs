@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{fuzz, parts, run, test};
+use crate::{fuzz, instructions, parts, run, test};
 
 /// `require` makes a missing advisory database an error; `.github/workflows`
 /// sets it. Anything else: check when the database can be had, and say so
@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             .map(str::to_owned),
         )
     })?;
+    step("instructions", || instructions::run(&[]))?;
     step("fuzz", fuzz::ci)?;
     println!("ci: all passed");
     Ok(())

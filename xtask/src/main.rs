@@ -5,6 +5,7 @@ mod ci;
 mod dist;
 mod drill;
 mod fuzz;
+mod instructions;
 mod parts;
 mod run;
 mod soak;
@@ -24,6 +25,7 @@ usage: cargo xtask <chore>
   soak [--pods N] [--seed N]
                        generated pods on a real API server, thousands; `test` does a hundred
   bench                what the webhook costs, as ratios in one run
+  instructions         how many instructions a review takes, held to a budget
   ci                   everything that must pass before a change is merged
   dist                 what is released, in target/dist: static binary, bill of materials, checksums
   dist --binary        the binary alone
@@ -54,6 +56,7 @@ fn chore(arguments: &[String]) -> Result<()> {
         "fuzz" => fuzz::run(rest),
         "soak" => soak::run(rest),
         "bench" => bench::run(rest),
+        "instructions" => instructions::run(rest),
         "ci" => ci::run(rest),
         "dist" => dist::run(rest),
         "parts" => parts::run(rest),

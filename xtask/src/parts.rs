@@ -150,6 +150,11 @@ pub(crate) fn install_for_tests() -> Result<OsString> {
     Ok(search)
 }
 
+/// Sees to it that the programs of the operating system are there.
+pub(crate) fn install_system() -> Result<()> {
+    system::install()
+}
+
 /// Installs the named parts where they are missing, and returns the folder of
 /// programs of each.
 pub(crate) fn install(names: &[&str]) -> Result<Vec<PathBuf>> {

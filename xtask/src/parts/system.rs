@@ -1,5 +1,5 @@
 //! Programs of the operating system that the tests run: the network namespaces and roots of
-//! `testkit::pod`, the clients that look at what a proxy serves, and nginx.
+//! `testkit::pod`, the clients that look at what a proxy serves, nginx, and what counts instructions.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("nginx", "nginx-light"),
     ("python3", "python3"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Sees to it that they are there: as root on a machine with apt they are installed, else the
