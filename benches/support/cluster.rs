@@ -84,7 +84,7 @@ impl Followed {
         let live = Arc::clone(&followed.live);
         let following = Arc::new(Standings::default()).follow(Topic::Profiles);
         let publish = move |shelved: Shelved| {
-            let catalogue = catalogue.overlaid(shelved.entries);
+            let catalogue = shelved.catalogue;
             if !live.load().catalogue.is_same(&catalogue) {
                 live.rcu(|old| Snapshot {
                     catalogue: catalogue.clone(),
@@ -95,7 +95,8 @@ impl Followed {
         };
         let server = followed.server.clone();
         followed.runtime.spawn(async move {
-            profiles::watch(server.client(), following, Defaults::default(), publish).await;
+            let defaults = Defaults::default();
+            profiles::watch(server.client(), following, catalogue, defaults, publish).await;
         });
         followed
     }
