@@ -20,7 +20,7 @@ use serde_json::Value as Json;
 
 use super::parameter::{self, Value};
 pub use convert::json_to_cel;
-use convert::{cel_to_json, to_static, value_to_cel};
+use convert::{cel_to_json, value_to_cel};
 use names::{NameCheck, check_function};
 
 /// The names an expression may use, known when its profile is compiled.
@@ -234,8 +234,7 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationEr
             .map_err(|message| ExecutionError::function_error("milliseconds", message))
     })?;
     context.add_function("json", |This(value): This<Cel>| {
-        let value: Box<dyn Val> = value.try_into()?;
-        cel_to_json(&*value)
+        cel_to_json(value)
             .map(|json| Cel::String(Arc::new(json.to_string())))
             .map_err(|message| ExecutionError::function_error("json", message))
     })
@@ -339,7 +338,9 @@ impl Expression {
                 .get(*index)
                 .and_then(Option::as_ref)
                 .map_or(Json::Null, Value::to_json)),
-            Kind::Cel(program) => self.run(program, scope, cel_to_json),
+            Kind::Cel(program) => {
+                cel_to_json(self.run(program, scope)?).map_err(|message| self.error(message))
+            }
         }
     }
 
@@ -359,31 +360,27 @@ impl Expression {
     /// # Errors
     /// As [`Expression::json`].
     pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Box<dyn Val>, EvaluationError> {
-        let copy = |value: &dyn Val| to_static(value).map_err(|message| self.error(message));
-        match &self.kind {
-            Kind::Instance => copy(&CelString::from(scope.instance)),
-            Kind::Parameter(index) => match scope.parameters.get(*index).and_then(Option::as_ref) {
-                Some(value) => copy(&*value_to_cel(value)),
-                None => Ok(Box::new(CelNull)),
-            },
-            Kind::Cel(program) => self.run(program, scope, to_static),
-        }
+        let value = match &self.kind {
+            Kind::Instance => return Ok(Box::new(CelString::from(scope.instance.to_owned()))),
+            Kind::Parameter(index) => {
+                let value = scope.parameters.get(*index).and_then(Option::as_ref);
+                return Ok(json_to_cel(value.map_or(Json::Null, Value::to_json)));
+            }
+            Kind::Cel(program) => self.run(program, scope)?,
+        };
+        value
+            .try_into()
+            .map_err(|error: ExecutionError| self.error(error.to_string()))
     }
 
-    /// Makes something of the value of a program, which borrows what it can.
-    fn run<T>(
-        &self,
-        program: &Program,
-        scope: &Scope<'_>,
-        make: impl FnOnce(&dyn Val) -> Result<T, String>,
-    ) -> Result<T, EvaluationError> {
+    fn run(&self, program: &Program, scope: &Scope<'_>) -> Result<Cel, EvaluationError> {
         let root = ROOT.as_ref().map_err(|error| self.error(error.clone()))?;
         let resolver = Resolver(scope);
         let mut context = inner_scope(root);
         context.set_variable_resolver(&resolver);
-        let value = Cel::resolve_val(program.expression(), &context)
-            .map_err(|error| self.error(error.to_string()))?;
-        make(&*value).map_err(|message| self.error(message))
+        program
+            .execute(&context)
+            .map_err(|error| self.error(error.to_string()))
     }
 
     fn error(&self, message: String) -> EvaluationError {

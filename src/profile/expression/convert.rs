@@ -1,6 +1,7 @@
 //! Between parameters, JSON and values of CEL.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cel::Value as Cel;
 use cel::common::types::{
@@ -52,67 +53,39 @@ pub fn json_to_cel(json: Json) -> Box<dyn Val> {
 }
 
 /// A CEL value as JSON. Maps come out in the order of their keys, because CEL keeps none.
-pub(super) fn cel_to_json(value: &dyn Val) -> Result<Json, String> {
-    if let Some(text) = value.downcast_ref::<CelString<'_>>() {
-        return Ok(Json::String(text.inner().to_owned()));
-    }
-    if let Some(items) = value.downcast_ref::<CelList<'_>>() {
-        let items = items.inner().iter().map(|item| cel_to_json(&**item));
-        return Ok(Json::Array(items.collect::<Result<_, _>>()?));
-    }
-    if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
-        let mut entries: Vec<(&str, &dyn Val)> = Vec::with_capacity(map.inner().len());
-        for (key, value) in map.inner() {
-            match key {
-                CelMapKey::String(text) => entries.push((text.inner(), &**value)),
-                other => {
-                    let key = Key::from(other.clone());
-                    return Err(format!(
-                        "gives a map with the key {key:?}; keys must be strings"
-                    ));
+pub(super) fn cel_to_json(value: Cel) -> Result<Json, String> {
+    Ok(match value {
+        Cel::Null => Json::Null,
+        Cel::Bool(truth) => Json::Bool(truth),
+        Cel::Int(number) => Json::from(number),
+        Cel::UInt(number) => Json::from(number),
+        Cel::Float(number) => serde_json::Number::from_f64(number)
+            .map(Json::Number)
+            .ok_or_else(|| format!("gives {number}, which JSON cannot hold"))?,
+        Cel::String(text) => Json::String(Arc::unwrap_or_clone(text)),
+        Cel::List(items) => {
+            let items = Arc::unwrap_or_clone(items).into_iter().map(cel_to_json);
+            Json::Array(items.collect::<Result<_, _>>()?)
+        }
+        Cel::Map(map) => {
+            let mut entries: Vec<(Arc<String>, Cel)> = Vec::with_capacity(map.map.len());
+            for (key, value) in Arc::unwrap_or_clone(map.map) {
+                match key {
+                    Key::String(text) => entries.push((text, value)),
+                    other => {
+                        return Err(format!(
+                            "gives a map with the key {other:?}; keys must be strings"
+                        ));
+                    }
                 }
             }
+            entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            let mut object = serde_json::Map::with_capacity(entries.len());
+            for (key, value) in entries {
+                object.insert(Arc::unwrap_or_clone(key), cel_to_json(value)?);
+            }
+            Json::Object(object)
         }
-        entries.sort_unstable_by_key(|(key, _)| *key);
-        let mut object = serde_json::Map::with_capacity(entries.len());
-        for (key, value) in entries {
-            object.insert(key.to_owned(), cel_to_json(value)?);
-        }
-        return Ok(Json::Object(object));
-    }
-    Ok(
-        match Cel::try_from(value).map_err(|error| error.to_string())? {
-            Cel::Null => Json::Null,
-            Cel::Bool(truth) => Json::Bool(truth),
-            Cel::Int(number) => Json::from(number),
-            Cel::UInt(number) => Json::from(number),
-            Cel::Float(number) => serde_json::Number::from_f64(number)
-                .map(Json::Number)
-                .ok_or_else(|| format!("gives {number}, which JSON cannot hold"))?,
-            // The name of a type.
-            Cel::String(text) => Json::String(text.as_str().to_owned()),
-            other => return Err(format!("gives {other:?}, which JSON cannot hold")),
-        },
-    )
-}
-
-/// A value that borrows nothing.
-pub(super) fn to_static(value: &dyn Val) -> Result<Box<dyn Val>, String> {
-    Ok(if let Some(text) = value.downcast_ref::<CelString<'_>>() {
-        Box::new(CelString::from(text.inner().to_owned()))
-    } else if let Some(items) = value.downcast_ref::<CelList<'_>>() {
-        let items = items.inner().iter().map(|item| to_static(&**item));
-        Box::new(CelList::from(items.collect::<Result<Vec<_>, _>>()?))
-    } else if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
-        let entries = map.inner().iter();
-        let entries =
-            entries.map(|(key, value)| Ok((key.clone().into_static(), to_static(&**value)?)));
-        Box::new(CelMap::from(
-            entries.collect::<Result<HashMap<_, _>, String>>()?,
-        ))
-    } else {
-        Cel::try_from(value)
-            .and_then(TryInto::try_into)
-            .map_err(|error| error.to_string())?
+        other => return Err(format!("gives {other:?}, which JSON cannot hold")),
     })
 }
