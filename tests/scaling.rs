@@ -102,7 +102,7 @@ fn learning_grows_at_most_as_what_is_learnt() {
     let listing = |count| {
         let mut followed = Followed::namespaces(count, Snapshot::default());
         let info = allocation_counter::measure(|| followed.published());
-        assert_eq!(followed.snapshot().namespaces.len(), count);
+        assert_eq!(followed.snapshot().namespaces.size(), count);
         info
     };
     at_most_tenfold(
@@ -121,7 +121,16 @@ fn learning_grows_at_most_as_what_is_learnt() {
     };
     let (small, large) = (change(1000), change(10_000));
 
-    at_most_tenfold("the change of a namespace", &small, &large);
+    // A path of the tree, whose length is the logarithm of the number.
+    for (small, large) in [
+        (small.count_total, large.count_total),
+        (small.bytes_total, large.bytes_total),
+    ] {
+        assert!(
+            large <= small + small / 4,
+            "the change of a namespace costs {large} instead of {small}"
+        );
+    }
     let change = |count| {
         let mut followed = Followed::profiles(count, Snapshot::default());
         followed.published();

@@ -163,9 +163,9 @@ pub(crate) fn namespace(index: usize, change: usize) -> Namespace {
 
 /// So many namespaces.
 pub(crate) fn namespaces(count: usize) -> Namespaces {
-    let mut known = Namespaces::new();
+    let mut known = Namespaces::default();
     for index in 0..count {
-        known.insert(namespace_name(index).into(), Arc::new(namespace(index, 0)));
+        known.insert_mut(namespace_name(index).into(), Arc::new(namespace(index, 0)));
     }
     known
 }
