@@ -19,6 +19,9 @@ mod curves;
 )]
 mod fixture;
 
+/// What grows, reviews of it at any size, and two sizes.
+type Curve = (&'static str, fn(usize) -> Vec<u8>, [usize; 2]);
+
 /// Beyond the ratio of the sizes, for lists that double as they grow.
 const SLACK: f64 = 1.25;
 
@@ -52,7 +55,7 @@ fn at_most_tenfold(what: &str, small: &AllocationInfo, large: &AllocationInfo) {
 #[test]
 fn a_review_grows_at_most_as_the_pod_does() {
     let (remembering, forgetful) = (fixture::snapshot(), fixture::forgetful());
-    let curves: [(&str, fn(usize) -> Vec<u8>, _); 4] = [
+    let curves: [Curve; 4] = [
         ("variables", curves::variables, [200, 2000]),
         ("containers", curves::containers, [10, 100]),
         (

@@ -1,7 +1,3 @@
-#![expect(
-    clippy::panic,
-    reason = "a benchmark without its cluster has nothing to measure"
-)]
 //! What is learnt from a cluster of any size: the watches of the webhook, and an API server that is a function.
 //!
 //! All of it runs on the thread that calls it, but for the compiler of profiles, so that what it allocates can be
@@ -151,8 +147,8 @@ impl Followed {
         self.published();
     }
 
-    #[allow(dead_code, reason = "the tests do not look at it")]
     /// The watch is lost, and everything is listed again.
+    #[allow(dead_code, reason = "the tests do not look at it")]
     pub(crate) fn list_again(&mut self) {
         let gone = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
