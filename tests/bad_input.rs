@@ -995,7 +995,7 @@ fn a_namespace_cannot_set_what_is_the_administrators() {
         .insert("t.outrigger.dev/teem".to_owned(), "red".to_owned());
     snapshot
         .namespaces
-        .insert("shop".into(), std::sync::Arc::new(facts));
+        .insert_mut("shop".into(), std::sync::Arc::new(facts));
     let message = ask_of(
         &snapshot,
         &ready(&[], json!({"containers": [{"name": "web"}]})),

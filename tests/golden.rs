@@ -181,7 +181,7 @@ impl Case {
             };
             snapshot
                 .namespaces
-                .insert(metadata["name"].as_str().unwrap().into(), Arc::new(facts));
+                .insert_mut(metadata["name"].as_str().unwrap().into(), Arc::new(facts));
         }
         Self {
             name,

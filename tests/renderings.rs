@@ -101,7 +101,7 @@ fn everything_that_a_rendering_depends_on_tells_it_from_others() {
             annotations: annotations.iter().map(owned).collect(),
         };
         Snapshot {
-            namespaces: [("shop".into(), Arc::new(namespace))].into(),
+            namespaces: [("shop".into(), Arc::new(namespace))].into_iter().collect(),
             ..native.clone()
         }
     };

@@ -103,7 +103,9 @@ impl Case {
             annotations: strings(&metadata["annotations"]),
         };
         let named = metadata["name"].as_str().unwrap();
-        snapshot.namespaces.insert(named.into(), Arc::new(facts));
+        snapshot
+            .namespaces
+            .insert_mut(named.into(), Arc::new(facts));
         Self {
             workload: yaml(&folder.join("workload.yaml")),
             name,
@@ -266,7 +268,7 @@ fn examples_are_told_no_more_than_what_inject_tells() {
             namespace = metadata["name"].as_str().unwrap().to_owned();
             snapshot
                 .namespaces
-                .insert(namespace.as_str().into(), Arc::new(facts));
+                .insert_mut(namespace.as_str().into(), Arc::new(facts));
         }
         for (file, expected) in [
             ("workload.yaml", ["Clean", "Advice"]),
@@ -412,7 +414,7 @@ fn a_new_namespace_may_still_set_what_is_missing() {
     };
     let mut outcomes = |known: &str| {
         let facts = Arc::new(Namespace::default());
-        snapshot.namespaces.insert(known.into(), facts);
+        snapshot.namespaces.insert_mut(known.into(), facts);
         [&missing, &bound, &unheard, &wrong].map(|body| {
             let reviewed = admission::answer(Webhook::Workload, body.as_bytes(), &snapshot);
             reviewed.unwrap().summary.outcome
@@ -482,7 +484,7 @@ proptest! {
         };
         let mut snapshot = Snapshot { catalogue: CATALOGUE.clone(), ..Snapshot::default() };
         if known {
-            snapshot.namespaces.insert("shop".into(), Arc::new(Namespace::default()));
+            snapshot.namespaces.insert_mut("shop".into(), Arc::new(Namespace::default()));
         }
         let body = review(&workload, "1").to_string();
         let reviewed = admission::answer(Webhook::Workload, body.as_bytes(), &snapshot).unwrap();

@@ -55,7 +55,8 @@ pub(crate) fn reviews() -> Vec<(String, Vec<u8>)> {
     reviews
 }
 
-fn review(annotations: &[(&str, &str)], variables: usize) -> Vec<u8> {
+/// A recorded review with these annotations and so many environment variables more.
+pub(crate) fn review(annotations: &[(&str, &str)], variables: usize) -> Vec<u8> {
     let recorded = include_str!("../../tests/reviews/005-CREATE-pods-s05-volumes.json");
     let mut review: Value =
         serde_json::from_str(recorded).unwrap_or_else(|error| panic!("{error}"));

@@ -136,7 +136,7 @@ impl Manifests {
         for namespace in named.iter().chain(&streams).flat_map(Stream::namespaces) {
             let facts = namespace_facts(namespace.name, &namespace.object["metadata"])?;
             let facts = Arc::new(facts);
-            snapshot.namespaces.insert(namespace.name.into(), facts);
+            snapshot.namespaces.insert_mut(namespace.name.into(), facts);
         }
         Ok(Self {
             streams,

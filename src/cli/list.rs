@@ -140,10 +140,9 @@ async fn find(
     };
     match profiles::list(client, defaults).await {
         Ok(stored) => {
-            let mut entries = Vec::new();
             for profile in stored {
                 match (profile.compiled, profile.serving) {
-                    (Ok(entry), _) => entries.push(entry),
+                    (Ok(entry), _) => facts.catalogue.insert(entry),
                     // The last good version is known by its revision alone.
                     (Err(_), Some(revision)) => {
                         facts.serving.insert(profile.name, revision);
@@ -151,7 +150,6 @@ async fn find(
                     (Err(_), None) => {}
                 }
             }
-            facts.catalogue = facts.catalogue.overlaid(entries);
         }
         Err(error) if is_status(&error, 404) => {
             notes.push("there is no CustomResourceDefinition of SidecarProfile: only built-in profiles and those of --profiles are known".to_owned());

@@ -368,7 +368,7 @@ mod tests {
                 annotations: serde_json::from_value(annotations).unwrap(),
             })
         };
-        Namespaces::from([
+        [
             (
                 "shop".into(),
                 facts(json!({"kubernetes.io/metadata.name": "shop"}), json!({})),
@@ -387,7 +387,9 @@ mod tests {
                     json!({}),
                 ),
             ),
-        ])
+        ]
+        .into_iter()
+        .collect()
     }
 
     fn pod(metadata: Json) -> PartialObjectMeta<v1::Pod> {

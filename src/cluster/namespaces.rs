@@ -25,20 +25,20 @@ pub async fn watch(client: Client, following: Following, publish: impl Fn(Namesp
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let events = watcher::watcher(api, config).default_backoff();
     let mut events = pin!(events);
-    let mut known = Namespaces::new();
-    let mut listed = Namespaces::new();
+    let mut known = Namespaces::default();
+    let mut listed = Namespaces::default();
     let mut listing = Span::none();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => {
-                listed.clear();
+                listed = Namespaces::default();
                 listing = standing::listing(Topic::Namespaces);
             }
             Ok(Event::InitApply(namespace)) => insert(&mut listed, namespace),
             Ok(Event::InitDone) => {
                 listing = Span::none();
                 known = std::mem::take(&mut listed);
-                tracing::info!(target: "cluster", namespaces = known.len(), "namespaces are known");
+                tracing::info!(target: "cluster", namespaces = known.size(), "namespaces are known");
                 publish(known.clone());
                 following.known();
             }
@@ -47,7 +47,7 @@ pub async fn watch(client: Client, following: Following, publish: impl Fn(Namesp
                 publish(known.clone());
             }
             Ok(Event::Delete(namespace)) => {
-                known.remove(namespace.metadata.name.as_deref().unwrap_or_default());
+                known.remove_mut(namespace.metadata.name.as_deref().unwrap_or_default());
                 publish(known.clone());
             }
             Err(error) => {
@@ -64,7 +64,7 @@ pub async fn watch(client: Client, following: Following, publish: impl Fn(Namesp
 /// An API server that does not answer or refuses, or a namespace that does not exist (404).
 pub async fn list(client: &Client, name: Option<&str>) -> Result<Namespaces, kube::Error> {
     let api: Api<v1::Namespace> = Api::all(client.clone());
-    let mut known = Namespaces::new();
+    let mut known = Namespaces::default();
     match name {
         Some(name) => insert(&mut known, api.get_metadata(name).await?),
         None => {
@@ -85,6 +85,6 @@ fn insert(namespaces: &mut Namespaces, object: PartialObjectMeta<v1::Namespace>)
         annotations: metadata.annotations.unwrap_or_default(),
     };
     if let Some(name) = metadata.name {
-        namespaces.insert(name.into(), Arc::new(facts));
+        namespaces.insert_mut(name.into(), Arc::new(facts));
     }
 }

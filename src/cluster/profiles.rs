@@ -27,7 +27,7 @@ use crate::manifest;
 use crate::profile::catalogue::Entry;
 use crate::profile::compile::CLUSTER;
 use crate::profile::document::KIND;
-use crate::profile::{Defaults, Profile};
+use crate::profile::{Catalogue, Defaults, Profile};
 
 /// Who writes the status, in managed fields.
 const FIELD_MANAGER: &str = "outrigger-status";
@@ -44,20 +44,22 @@ pub fn resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&kind, crd::PLURAL)
 }
 
-/// What the cluster adds to the catalogue.
+/// What the profiles of the cluster come to.
 #[derive(Debug, Clone)]
 pub struct Shelved {
-    /// The profiles that serve.
-    pub entries: Vec<Entry>,
+    /// All profiles that serve: those of the cluster, and besides those that there are without it.
+    pub catalogue: Catalogue,
     /// How many objects have a version that is refused; another version of them may serve.
     pub refused: usize,
 }
 
-/// Watches all profiles and hands over those that serve, beginning with the first complete list. `defaults` are the
-/// administrator's. Ends only when it is dropped: a watch that is lost is taken up again.
+/// Watches all profiles and hands over those that serve, beginning with the first complete list. `ours` are those that
+/// there are without the cluster, `defaults` the administrator's for those of the cluster. Ends only when it is
+/// dropped: a watch that is lost is taken up again.
 pub async fn watch(
     client: Client,
     following: Following,
+    ours: Catalogue,
     defaults: Defaults,
     publish: impl Fn(Shelved),
 ) {
@@ -67,7 +69,7 @@ pub async fn watch(
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let events = watcher::watcher(heard, config).default_backoff();
     let mut events = pin!(events);
-    let mut shelf = Shelf::new(defaults);
+    let mut shelf = Shelf::new(ours, defaults);
     let mut listed = BTreeSet::new();
     let mut listing = Span::none();
     let mut lost = false;
@@ -87,7 +89,7 @@ pub async fn watch(
                 shelf.keep(&listed);
                 lost = false;
                 complete = true;
-                tracing::info!(target: "cluster", profiles = shelf.serving.len(), "profiles of the cluster are known");
+                tracing::info!(target: "cluster", profiles = shelf.serving(), "profiles of the cluster are known");
                 publish(shelf.shelved());
                 following.known();
             }
@@ -174,22 +176,21 @@ pub struct Stored {
 /// An API server that does not answer, that does not let us, or that has no such resource (404).
 pub async fn list(client: &Client, defaults: Defaults) -> Result<Vec<Stored>, kube::Error> {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource());
-    let shelf = Shelf::new(defaults);
     let list = api.list(&ListParams::default()).await?;
     Ok(list
         .items
         .iter()
-        .map(|object| shelf.stored(object))
+        .map(|object| stored(object, &defaults))
         .collect())
 }
 
 /// Judges a version of an object and says so in its status. Whether what is shelved has changed.
 fn take(shelf: &mut Shelf, object: &DynamicObject, api: &Api<DynamicObject>, first: bool) -> bool {
     let name = object.name_any();
-    let refused = shelf.refused.len();
     let judged = tracing::debug_span!(target: "cluster", "compile_profile", profile = name)
         .in_scope(|| shelf.judge(object));
     match &judged.refused {
+        _ if judged.again => {}
         None if judged.changed => {
             tracing::info!(target: "cluster", profile = name, revision = judged.revision, "a profile serves");
         }
@@ -201,7 +202,7 @@ fn take(shelf: &mut Shelf, object: &DynamicObject, api: &Api<DynamicObject>, fir
     if let Some(status) = judged.status(object, first, Timestamp::now()) {
         tokio::spawn(write_status(api.clone(), name, status));
     }
-    judged.changed || shelf.refused.len() != refused
+    judged.changed
 }
 
 /// Writes the status, and tries again when the API server is away or the right is missing. Another replica writes
@@ -228,13 +229,39 @@ async fn write_status(api: Api<DynamicObject>, name: String, status: Json) {
     }
 }
 
-/// The profiles of the cluster that serve.
+/// The profiles of the cluster, and those that serve.
 #[derive(Debug, Default)]
 struct Shelf {
     defaults: Defaults,
-    serving: BTreeMap<String, Entry>,
-    /// Objects whose latest version is refused.
-    refused: BTreeSet<String>,
+    /// What there is without the cluster.
+    ours: Catalogue,
+    /// The same with what serves of the cluster.
+    catalogue: Catalogue,
+    /// By name.
+    objects: BTreeMap<String, Object>,
+}
+
+/// What is known of an object.
+#[derive(Debug)]
+struct Object {
+    /// The version that was judged last.
+    version: Option<Version>,
+    /// Everything that is wrong with that version, if it is refused.
+    refused: Option<String>,
+    /// The last good version.
+    serving: Option<Arc<Profile>>,
+}
+
+/// What tells one version of an object from another: its unique id and its generation, which the API server counts up
+/// with each change of what somebody wrote, and not with those of the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Version(String, i64);
+
+impl Version {
+    fn of(object: &DynamicObject) -> Option<Self> {
+        let metadata = &object.metadata;
+        Some(Self(metadata.uid.clone()?, metadata.generation?))
+    }
 }
 
 /// What became of a version of an object.
@@ -246,106 +273,141 @@ struct Judged {
     revision: Option<String>,
     /// How many parameters that one has.
     parameters: Option<usize>,
-    /// Whether another revision serves than before.
+    /// Whether another revision serves than before, or it is refused and was not, or the other way round.
     changed: bool,
+    /// Whether this version was judged before.
+    again: bool,
 }
 
 impl Shelf {
-    fn new(defaults: Defaults) -> Self {
+    fn new(ours: Catalogue, defaults: Defaults) -> Self {
         Self {
             defaults,
-            ..Self::default()
+            catalogue: ours.clone(),
+            ours,
+            objects: BTreeMap::new(),
         }
     }
 
     fn shelved(&self) -> Shelved {
+        let refused = |object: &&Object| object.refused.is_some();
         Shelved {
-            entries: self.entries(),
-            refused: self.refused.len(),
+            catalogue: self.catalogue.clone(),
+            refused: self.objects.values().filter(refused).count(),
         }
     }
 
-    fn entries(&self) -> Vec<Entry> {
-        self.serving.values().cloned().collect()
+    /// How many objects have a version that serves.
+    fn serving(&self) -> usize {
+        let serving = |object: &&Object| object.serving.is_some();
+        self.objects.values().filter(serving).count()
     }
 
     /// Forgets those that are not listed any more.
     fn keep(&mut self, listed: &BTreeSet<String>) {
-        self.serving.retain(|name, _| listed.contains(name));
-        self.refused.retain(|name| listed.contains(name));
+        let gone: Vec<String> = self
+            .objects
+            .keys()
+            .filter(|name| !listed.contains(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.forget(&name);
+        }
     }
 
     /// Forgets one that is gone.
     fn forget(&mut self, name: &str) {
-        self.serving.remove(name);
-        self.refused.remove(name);
+        self.objects.remove(name);
+        match self.ours.get(name) {
+            Some(entry) => self.catalogue.insert(entry.clone()),
+            None => self.catalogue.remove(name),
+        }
     }
 
+    /// Compiles a version that was not judged yet.
     fn judge(&mut self, object: &DynamicObject) -> Judged {
         let name = object.name_any();
-        let before = self
-            .serving
-            .get(&name)
-            .map(|entry| entry.profile.revision.clone());
-        let refused = match self.compile(object) {
-            Ok(entry) => {
-                self.serving.insert(name.clone(), entry);
-                None
+        let version = Version::of(object);
+        let before = self.objects.remove(&name);
+        let (serving, was_refused, again) = match before {
+            Some(before) if version.is_some() && before.version == version => {
+                (before.serving, before.refused, true)
             }
-            Err(problems) => Some(problems),
+            Some(before) => (before.serving, before.refused, false),
+            None => (None, None, false),
         };
-        match refused {
-            None => self.refused.remove(&name),
-            Some(_) => self.refused.insert(name.clone()),
+        let mut known = Object {
+            version,
+            refused: None,
+            serving,
         };
-        let now = self.serving.get(&name).map(|entry| &entry.profile);
-        let revision = now.map(|profile| profile.revision.clone());
-        Judged {
-            changed: refused.is_none() && revision != before,
-            parameters: now.map(|profile| profile.parameters.len()),
-            refused,
-            revision,
-        }
-    }
-
-    fn stored(&self, object: &DynamicObject) -> Stored {
-        let status = &object.data["status"];
-        let of_this_version = status["observedGeneration"].as_i64() == object.metadata.generation;
-        let conditions = status["conditions"].as_array();
-        let ready = conditions
-            .into_iter()
-            .flatten()
-            .find(|condition| of_this_version && condition["type"] == "Ready");
-        let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
-        Stored {
-            name: object.name_any(),
-            compiled: self.compile(object),
-            serving: status["revision"].as_str().map(str::to_owned),
-            verdict: ready.map(|ready| (ready["status"] == "True", text(&ready["message"]))),
-        }
-    }
-
-    /// The problems, one a line, if it is refused.
-    fn compile(&self, object: &DynamicObject) -> Result<Entry, String> {
-        let tree = as_written(object);
-        let text = manifest::to_yaml(&tree).map_err(|error| error.to_string())?;
-        let profile = Profile::from_object(CLUSTER, &text, &tree).map_err(|error| {
-            let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
-            problems.join("\n")
-        })?;
-        let mut entry = Entry::new(Arc::new(profile));
-        let none = IndexMap::new();
-        let defaults = self.defaults.profile_defaults.get(&entry.profile.name);
-        let problems = entry.set_defaults(defaults.unwrap_or(&none));
-        if problems.is_empty() {
-            Ok(entry)
+        let mut changed = false;
+        if again {
+            known.refused = was_refused;
         } else {
-            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            Err(format!(
-                "the administrator's defaults do not fit:\n{}",
-                problems.join("\n")
-            ))
+            let revision = known.serving.as_ref().map(|profile| &profile.revision);
+            match compile(object, &self.defaults) {
+                // The one that serves is kept, and with it what is remembered of its renderings.
+                Ok(entry) if Some(&entry.profile.revision) == revision => {}
+                Ok(entry) => {
+                    known.serving = Some(Arc::clone(&entry.profile));
+                    self.catalogue.insert(entry);
+                    changed = true;
+                }
+                Err(problems) => known.refused = Some(problems),
+            }
+            changed |= known.refused.is_some() != was_refused.is_some();
         }
+        let judged = Judged {
+            refused: known.refused.clone(),
+            revision: known.serving.as_ref().map(|it| it.revision.clone()),
+            parameters: known.serving.as_ref().map(|it| it.parameters.len()),
+            changed,
+            again,
+        };
+        self.objects.insert(name, known);
+        judged
+    }
+}
+
+fn stored(object: &DynamicObject, defaults: &Defaults) -> Stored {
+    let status = &object.data["status"];
+    let of_this_version = status["observedGeneration"].as_i64() == object.metadata.generation;
+    let conditions = status["conditions"].as_array();
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| of_this_version && condition["type"] == "Ready");
+    let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+    Stored {
+        name: object.name_any(),
+        compiled: compile(object, defaults),
+        serving: status["revision"].as_str().map(str::to_owned),
+        verdict: ready.map(|ready| (ready["status"] == "True", text(&ready["message"]))),
+    }
+}
+
+/// The problems, one a line, if it is refused. `defaults` are the administrator's.
+fn compile(object: &DynamicObject, defaults: &Defaults) -> Result<Entry, String> {
+    let tree = as_written(object);
+    let text = manifest::to_yaml(&tree).map_err(|error| error.to_string())?;
+    let profile = Profile::from_object(CLUSTER, &text, &tree).map_err(|error| {
+        let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
+        problems.join("\n")
+    })?;
+    let mut entry = Entry::new(Arc::new(profile));
+    let none = IndexMap::new();
+    let defaults = defaults.profile_defaults.get(&entry.profile.name);
+    let problems = entry.set_defaults(defaults.unwrap_or(&none));
+    if problems.is_empty() {
+        Ok(entry)
+    } else {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        Err(format!(
+            "the administrator's defaults do not fit:\n{}",
+            problems.join("\n")
+        ))
     }
 }
 
@@ -446,6 +508,12 @@ mod tests {
         json!({"summary": summary, "parameters": {"port": {"type": "integer", "description": "A port."}}})
     }
 
+    /// The profiles of the cluster that serve.
+    fn serving(shelf: &Shelf) -> Vec<Arc<Profile>> {
+        let entries = shelf.shelved().catalogue;
+        entries.iter().map(|it| Arc::clone(&it.profile)).collect()
+    }
+
     fn now() -> Timestamp {
         Timestamp::from_second(1_700_000_000).unwrap()
     }
@@ -484,7 +552,6 @@ mod tests {
             json!({"summary": "Says hello.", "colour": "red"}),
         );
         let judged = shelf.judge(&second);
-        assert!(!judged.changed);
         assert_eq!(judged.revision.as_deref(), Some(revision.as_str()));
         let status = judged.status(&second, false, now()).unwrap();
         let condition = &status["conditions"][0];
@@ -495,7 +562,7 @@ mod tests {
             message.ends_with(&format!("revision {revision} of before still serves")),
             "{message}"
         );
-        assert_eq!(shelf.entries().len(), 1);
+        assert_eq!(serving(&shelf).len(), 1);
     }
 
     #[test]
@@ -512,13 +579,16 @@ mod tests {
         );
         // The same revision as that of a file that says the same.
         assert_eq!(judged.revision, Some(file.unwrap().revision));
-        assert!(!shelf.entries()[0].profile.text.contains("uid"));
+        assert!(!serving(&shelf)[0].text.contains("uid"));
     }
 
     #[test]
     fn defaults_that_do_not_fit_refuse_the_version() {
         let text = "profileDefaults: {greeter: {prot: 80}}";
-        let mut shelf = Shelf::new(Defaults::parse("defaults", text).unwrap());
+        let mut shelf = Shelf::new(
+            Catalogue::default(),
+            Defaults::parse("defaults", text).unwrap(),
+        );
         let judged = shelf.judge(&object("greeter", 1, good("Says hello.")));
         let problems = judged.refused.unwrap();
         assert!(
@@ -526,7 +596,7 @@ mod tests {
             "{problems}"
         );
         assert!(problems.contains("did you mean \"port\"?"), "{problems}");
-        assert!(shelf.entries().is_empty());
+        assert!(serving(&shelf).is_empty());
     }
 
     #[test]
@@ -561,17 +631,68 @@ mod tests {
         assert_ne!(next["revision"], status["revision"]);
     }
 
+    /// After a lost watch every object is listed again, and each status that we write comes back as an event.
+    #[test]
+    fn a_version_is_compiled_once() {
+        let mut shelf = Shelf::default();
+        let with_uid = |mut object: DynamicObject| {
+            object.metadata.uid = Some("1".to_owned());
+            object
+        };
+        let first = with_uid(object("greeter", 1, good("Says hello.")));
+        assert!(shelf.judge(&first).changed);
+        let id = |shelf: &Shelf| shelf.shelved().catalogue.get("greeter").unwrap().id();
+        let served = id(&shelf);
+        let judged = shelf.judge(&first);
+        assert!(judged.again && !judged.changed, "{judged:?}");
+        assert_eq!(judged.revision, Some(serving(&shelf)[0].revision.clone()));
+
+        let bad = with_uid(object("greeter", 2, json!({"summary": ""})));
+        let refused = shelf.judge(&bad);
+        assert!(refused.changed && !refused.again, "{refused:?}");
+        assert_eq!(shelf.shelved().refused, 1);
+        let judged = shelf.judge(&bad);
+        assert!(judged.again && !judged.changed, "{judged:?}");
+        assert_eq!(judged.refused, refused.refused);
+
+        // Taken back: the revision that served all the time still does, with all that is remembered of it.
+        let third = with_uid(object("greeter", 3, good("Says hello.")));
+        let judged = shelf.judge(&third);
+        assert!(judged.changed && judged.refused.is_none(), "{judged:?}");
+        assert_eq!(shelf.shelved().refused, 0);
+        assert_eq!(id(&shelf), served);
+
+        // Another object of the name, which begins at generation 1 again.
+        let mut other = object("greeter", 3, good("Says good-bye."));
+        other.metadata.uid = Some("2".to_owned());
+        assert!(shelf.judge(&other).changed);
+        assert_ne!(id(&shelf), served);
+    }
+
+    #[test]
+    fn a_profile_of_the_cluster_stands_before_ours_of_its_name() {
+        let file = "{apiVersion: outrigger.dev/v1alpha1, kind: SidecarProfile, metadata: {name: greeter}, spec: {summary: Ours.}}";
+        let ours = Catalogue::new([Arc::new(Profile::parse("file", file).unwrap())]);
+        let mut shelf = Shelf::new(ours, Defaults::default());
+        shelf.judge(&object("greeter", 1, good("Theirs.")));
+        shelf.judge(&object("other", 1, good("Theirs, too.")));
+        let summaries = |shelf: &Shelf| -> Vec<_> {
+            let all = serving(shelf);
+            all.iter().map(|it| it.summary.clone()).collect()
+        };
+        assert_eq!(summaries(&shelf), ["Theirs.", "Theirs, too."]);
+        shelf.forget("greeter");
+        shelf.forget("other");
+        assert_eq!(summaries(&shelf), ["Ours."]);
+    }
+
     #[test]
     fn those_that_are_gone_after_a_lost_watch_are_forgotten() {
         let mut shelf = Shelf::default();
         shelf.judge(&object("one", 1, good("One.")));
         shelf.judge(&object("two", 1, good("Two.")));
         shelf.keep(&BTreeSet::from(["two".to_owned()]));
-        let names: Vec<_> = shelf
-            .entries()
-            .iter()
-            .map(|entry| entry.profile.name.clone())
-            .collect();
+        let names: Vec<_> = serving(&shelf).iter().map(|it| it.name.clone()).collect();
         assert_eq!(names, ["two"]);
     }
 }

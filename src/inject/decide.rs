@@ -19,6 +19,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rpds::RedBlackTreeMapSync;
+
 use super::pod::{Pod, Text};
 use super::problem::{Code, MAX_TOLD, Problem, shown, shown_key};
 use crate::profile::catalogue::{Entry, hint};
@@ -38,8 +40,8 @@ pub const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Instances that one pod may have: a bound against absurd input, far above any use.
 const MAX_INSTANCES: usize = 32;
 
-/// What is known of all namespaces, by name. A copy shares what it knows of each.
-pub type Namespaces = BTreeMap<Arc<str>, Arc<Namespace>>;
+/// What is known of all namespaces, by name. A copy shares all of it, and a change copies a path of the tree.
+pub type Namespaces = RedBlackTreeMapSync<Arc<str>, Arc<Namespace>>;
 
 /// What is known of a pod's namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -90,7 +90,7 @@ fn evaluate_variables(profile: &Profile, scope: &mut Scope<'_>) -> Result<(), Fa
                 .evaluate(scope)
                 .map_err(|error| Fault(format!("{}: {error}", path())))?,
             Variable::Template(template) => {
-                json_to_cel(&template.render(scope, &path())?.unwrap_or(Json::Null))
+                json_to_cel(template.render(scope, &path())?.unwrap_or(Json::Null))
             }
         };
         scope.variables.push(value);

@@ -34,10 +34,10 @@ pub const BUILT_IN_NAMES: [&str; 6] = [
     "wait-for",
 ];
 
-/// Profiles by name. Immutable: a change is a new catalogue. A copy is cheap.
+/// Profiles by name. A copy is cheap, and is not touched by changes of the original.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
-    entries: Arc<BTreeMap<String, Entry>>,
+    entries: Arc<BTreeMap<Arc<str>, Entry>>,
 }
 
 /// A profile and what the admin set for it.
@@ -46,8 +46,8 @@ pub struct Entry {
     id: u64,
     /// The profile.
     pub profile: Arc<Profile>,
-    /// The admin's value of each parameter, in the order of declaration.
-    defaults: Vec<Option<Value>>,
+    /// The admin's value of each parameter, in the order of declaration. Copies share it.
+    defaults: Arc<[Option<Value>]>,
 }
 
 /// The admin's defaults, as a file holds them.
@@ -116,7 +116,7 @@ fn next_id() -> u64 {
 impl Entry {
     /// A profile for which the admin has set nothing.
     pub fn new(profile: Arc<Profile>) -> Self {
-        let defaults = vec![None; profile.parameters.len()];
+        let defaults = vec![None; profile.parameters.len()].into();
         let id = next_id();
         Self {
             id,
@@ -141,6 +141,7 @@ impl Entry {
         let mut problems = Vec::new();
         self.id = next_id();
         let parameters = &self.profile.parameters;
+        let defaults = Arc::make_mut(&mut self.defaults);
         for (key, value) in values {
             let path = format!("profileDefaults.{}.{key}", self.profile.name);
             let Some(index) = parameters
@@ -158,7 +159,7 @@ impl Entry {
                 continue;
             };
             match parameters[index].accept(value) {
-                Ok(value) => self.defaults[index] = Some(value),
+                Ok(value) => defaults[index] = Some(value),
                 Err(problem) => problems.push(ProfileProblem::new(path, problem.to_string())),
             }
         }
@@ -172,7 +173,7 @@ impl Catalogue {
     pub fn new(profiles: impl IntoIterator<Item = Arc<Profile>>) -> Self {
         let entries = profiles
             .into_iter()
-            .map(|profile| (profile.name.clone(), Entry::new(profile)))
+            .map(|profile| (profile.name.as_str().into(), Entry::new(profile)))
             .collect();
         Self {
             entries: Arc::new(entries),
@@ -202,7 +203,7 @@ impl Catalogue {
     ) -> Result<Self, CatalogueError> {
         let mut problems = Vec::new();
         for (name, values) in &defaults.profile_defaults {
-            match Arc::make_mut(&mut self.entries).get_mut(name) {
+            match Arc::make_mut(&mut self.entries).get_mut(name.as_str()) {
                 Some(entry) => problems.extend(entry.set_defaults(values)),
                 None => problems.push(ProfileProblem::new(
                     format!("profileDefaults.{name}"),
@@ -220,14 +221,16 @@ impl Catalogue {
         }
     }
 
-    /// The same catalogue with these instead of those of their names, and besides the others.
-    pub fn overlaid(&self, entries: impl IntoIterator<Item = Entry>) -> Self {
-        let mut all = BTreeMap::clone(&self.entries);
-        for entry in entries {
-            all.insert(entry.profile.name.clone(), entry);
-        }
-        Self {
-            entries: Arc::new(all),
+    /// Puts a profile in the place of the one of its name, or besides the others.
+    pub fn insert(&mut self, entry: Entry) {
+        let name = entry.profile.name.as_str().into();
+        Arc::make_mut(&mut self.entries).insert(name, entry);
+    }
+
+    /// Takes the profile of that name away, if there is one.
+    pub fn remove(&mut self, name: &str) {
+        if self.get(name).is_some() {
+            Arc::make_mut(&mut self.entries).remove(name);
         }
     }
 
@@ -237,7 +240,8 @@ impl Catalogue {
             let (a, b) = (&a.profile, &b.profile);
             (&a.name, &a.revision, &a.source) == (&b.name, &b.revision, &b.source)
         };
-        self.entries.len() == other.entries.len() && self.iter().zip(other.iter()).all(one)
+        Arc::ptr_eq(&self.entries, &other.entries)
+            || self.entries.len() == other.entries.len() && self.iter().zip(other.iter()).all(one)
     }
 
     /// The profile of that name.
@@ -252,7 +256,7 @@ impl Catalogue {
 
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.entries.keys().map(AsRef::as_ref)
     }
 }
 

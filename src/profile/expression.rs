@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use cel::common::ast::Expr;
-use cel::common::types::{CelInt, CelNull, CelString};
+use cel::common::types::{CelNull, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::extractors::This;
@@ -85,7 +85,7 @@ pub struct Scope<'a> {
     /// The parameters' values, in the order of [`Names::parameters`]; `None` is CEL's `null`.
     pub parameters: &'a [Option<Value>],
     /// The variables' values so far, in the order of [`Names::variables`].
-    pub variables: Vec<Cel>,
+    pub variables: Vec<Box<dyn Val>>,
     /// What comes from the request.
     pub request: &'a RequestScope<'a>,
 }
@@ -100,7 +100,7 @@ pub struct RequestScope<'a> {
 
 struct Lazy<'a> {
     make: Box<dyn Fn() -> Json + Send + Sync + 'a>,
-    value: OnceLock<Cel>,
+    value: OnceLock<Box<dyn Val>>,
 }
 
 impl<'a> Lazy<'a> {
@@ -111,8 +111,8 @@ impl<'a> Lazy<'a> {
         }
     }
 
-    fn get(&self) -> &Cel {
-        self.value.get_or_init(|| json_to_cel(&(self.make)()))
+    fn get(&self) -> &dyn Val {
+        &**self.value.get_or_init(|| json_to_cel((self.make)()))
     }
 }
 
@@ -234,7 +234,7 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationEr
             .map_err(|message| ExecutionError::function_error("milliseconds", message))
     })?;
     context.add_function("json", |This(value): This<Cel>| {
-        cel_to_json(&value)
+        cel_to_json(value)
             .map(|json| Cel::String(Arc::new(json.to_string())))
             .map_err(|message| ExecutionError::function_error("json", message))
     })
@@ -338,8 +338,8 @@ impl Expression {
                 .get(*index)
                 .and_then(Option::as_ref)
                 .map_or(Json::Null, Value::to_json)),
-            Kind::Cel(_) => {
-                cel_to_json(&self.evaluate(scope)?).map_err(|message| self.error(message))
+            Kind::Cel(program) => {
+                cel_to_json(self.run(program, scope)?).map_err(|message| self.error(message))
             }
         }
     }
@@ -359,24 +359,28 @@ impl Expression {
     ///
     /// # Errors
     /// As [`Expression::json`].
-    pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Cel, EvaluationError> {
-        match &self.kind {
-            Kind::Instance => Ok(Cel::String(Arc::new(scope.instance.to_owned()))),
-            Kind::Parameter(index) => Ok(scope
-                .parameters
-                .get(*index)
-                .and_then(Option::as_ref)
-                .map_or(Cel::Null, value_to_cel)),
-            Kind::Cel(program) => {
-                let root = ROOT.as_ref().map_err(|error| self.error(error.clone()))?;
-                let resolver = Resolver(scope);
-                let mut context = inner_scope(root);
-                context.set_variable_resolver(&resolver);
-                program
-                    .execute(&context)
-                    .map_err(|error| self.error(error.to_string()))
+    pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Box<dyn Val>, EvaluationError> {
+        let value = match &self.kind {
+            Kind::Instance => return Ok(Box::new(CelString::from(scope.instance.to_owned()))),
+            Kind::Parameter(index) => {
+                let value = scope.parameters.get(*index).and_then(Option::as_ref);
+                return Ok(json_to_cel(value.map_or(Json::Null, Value::to_json)));
             }
-        }
+            Kind::Cel(program) => self.run(program, scope)?,
+        };
+        value
+            .try_into()
+            .map_err(|error: ExecutionError| self.error(error.to_string()))
+    }
+
+    fn run(&self, program: &Program, scope: &Scope<'_>) -> Result<Cel, EvaluationError> {
+        let root = ROOT.as_ref().map_err(|error| self.error(error.clone()))?;
+        let resolver = Resolver(scope);
+        let mut context = inner_scope(root);
+        context.set_variable_resolver(&resolver);
+        program
+            .execute(&context)
+            .map_err(|error| self.error(error.to_string()))
     }
 
     fn error(&self, message: String) -> EvaluationError {
@@ -424,9 +428,7 @@ impl VariableResolver for Resolver<'_, '_> {
                 .position(|known| known == name)?;
             return Some(match scope.parameters.get(index)? {
                 None => CowVal::owned(CelNull),
-                Some(Value::String(text)) => CowVal::owned(CelString::from(text.as_str())),
-                Some(Value::Integer(number)) => CowVal::owned(CelInt::from(*number)),
-                Some(other) => owned(value_to_cel(other))?,
+                Some(value) => CowVal::Owned(value_to_cel(value)),
             });
         }
         if let Some(name) = variable.strip_prefix("variables.") {
@@ -435,20 +437,15 @@ impl VariableResolver for Resolver<'_, '_> {
                 .variables
                 .iter()
                 .position(|known| known == name)?;
-            return owned(scope.variables.get(index)?.clone());
+            return Some(CowVal::Borrowed(&**scope.variables.get(index)?));
         }
         match variable {
             "instance" => Some(CowVal::owned(CelString::from(scope.instance))),
-            "object" => owned(scope.request.object.get().clone()),
-            "namespaceObject" => owned(scope.request.namespace_object.get().clone()),
-            "request" => owned(scope.request.request.get().clone()),
+            "object" => Some(CowVal::Borrowed(scope.request.object.get())),
+            "namespaceObject" => Some(CowVal::Borrowed(scope.request.namespace_object.get())),
+            "request" => Some(CowVal::Borrowed(scope.request.request.get())),
             "sidecars" => Some(CowVal::owned(CelString::from(scope.request.sidecars))),
             _ => None,
         }
     }
-}
-
-fn owned<'b>(value: Cel) -> Option<CowVal<'b, 'b>> {
-    let value: Box<dyn Val> = value.try_into().ok()?;
-    Some(CowVal::Owned(value))
 }

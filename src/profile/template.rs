@@ -53,6 +53,16 @@ pub struct RenderError {
     pub message: String,
 }
 
+impl RenderError {
+    /// The same, of a tree that contains the one in which it was found: at this path.
+    fn below(self, outer: &str) -> Self {
+        Self {
+            path: format!("{outer}{}", self.path),
+            ..self
+        }
+    }
+}
+
 /// What a tree is part of, which tells where the kubelet expands `$(NAME)`.
 ///
 /// Where it does, every `$` in a value is written `$$`, which the kubelet turns back, so that a parameter is
@@ -334,8 +344,13 @@ impl Template {
     /// # Errors
     /// An expression without a value, or a list or mapping inside text.
     pub fn render(&self, scope: &Scope<'_>, path: &str) -> Result<Option<Json>, RenderError> {
-        let at = |path: &str, message: String| RenderError {
-            path: path.to_owned(),
+        self.fill(scope).map_err(|error| error.below(path))
+    }
+
+    /// The same, where errors have the path in this tree.
+    fn fill(&self, scope: &Scope<'_>) -> Result<Option<Json>, RenderError> {
+        let wrong = |message: String| RenderError {
+            path: String::new(),
             message,
         };
         match self {
@@ -344,10 +359,8 @@ impl Template {
             Self::Expression(expression, place) => {
                 let mut value = expression
                     .json(scope)
-                    .map_err(|error| at(path, error.to_string()))?;
-                place
-                    .escape(&mut value)
-                    .map_err(|message| at(path, message))?;
+                    .map_err(|error| wrong(error.to_string()))?;
+                place.escape(&mut value).map_err(wrong)?;
                 drop_nulls(&mut value);
                 Ok((!value.is_null()).then_some(value))
             }
@@ -359,29 +372,24 @@ impl Template {
                         Piece::Value(expression) => {
                             let mut value = expression
                                 .json(scope)
-                                .map_err(|error| at(path, error.to_string()))?;
-                            place
-                                .escape(&mut value)
-                                .map_err(|message| at(path, message))?;
+                                .map_err(|error| wrong(error.to_string()))?;
+                            place.escape(&mut value).map_err(wrong)?;
                             match value {
                                 Json::String(value) => text.push_str(&value),
                                 value @ (Json::Bool(_) | Json::Number(_)) => {
                                     text.push_str(&value.to_string());
                                 }
                                 Json::Null => {
-                                    return Err(at(
-                                        path,
-                                        format!("`{}` is null inside text", expression.source()),
-                                    ));
+                                    return Err(wrong(format!(
+                                        "`{}` is null inside text",
+                                        expression.source()
+                                    )));
                                 }
                                 Json::Array(_) | Json::Object(_) => {
-                                    return Err(at(
-                                        path,
-                                        format!(
-                                            "`{}` is a list or a map inside text",
-                                            expression.source()
-                                        ),
-                                    ));
+                                    return Err(wrong(format!(
+                                        "`{}` is a list or a map inside text",
+                                        expression.source()
+                                    )));
                                 }
                             }
                         }
@@ -392,7 +400,8 @@ impl Template {
             Self::List(items) => {
                 let mut list = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {
-                    list.extend(item.render(scope, &format!("{path}[{index}]"))?);
+                    let item = item.fill(scope);
+                    list.extend(item.map_err(|error| error.below(&format!("[{index}]")))?);
                 }
                 Ok(Some(Json::Array(list)))
             }
@@ -400,14 +409,15 @@ impl Template {
                 for condition in &mapping.include_when {
                     if !condition
                         .boolean(scope)
-                        .map_err(|error| at(path, error.to_string()))?
+                        .map_err(|error| wrong(error.to_string()))?
                     {
                         return Ok(None);
                     }
                 }
                 let mut object = Map::with_capacity(mapping.entries.len());
                 for (key, value) in &mapping.entries {
-                    if let Some(value) = value.render(scope, &format!("{path}.{key}"))? {
+                    let value = value.fill(scope);
+                    if let Some(value) = value.map_err(|error| error.below(&format!(".{key}")))? {
                         object.insert(key.clone(), value);
                     }
                 }

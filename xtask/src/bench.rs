@@ -9,7 +9,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if let Some(first) = arguments.first() {
         bail!("`cargo xtask bench` takes no arguments, but `{first}` was given");
     }
-    for bench in ["webhook", "allocations"] {
+    for bench in ["webhook", "scaling"] {
         println!("\n== {bench}\n");
         run::run(
             run::cargo().args([

@@ -211,10 +211,11 @@ impl ServeCommand {
         following.spawn(cluster::profiles::watch(
             client.clone(),
             standings.follow(Topic::Profiles),
+            catalogue,
             defaults,
             move |shelved| {
                 metrics.profiles_refused(shelved.refused);
-                let catalogue = catalogue.overlaid(shelved.entries);
+                let catalogue = shelved.catalogue;
                 if snapshot.load().catalogue.is_same(&catalogue) {
                     return;
                 }

@@ -11,7 +11,7 @@ use hyper::{Request, Response};
 
 use super::*;
 use crate::cluster::{namespaces, profiles, version};
-use crate::profile::Defaults;
+use crate::profile::{Catalogue, Defaults};
 
 /// How an API server behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +118,14 @@ fn follow(fake: &Fake) -> (Arc<Standings>, tokio::task::JoinSet<()>) {
     let following = standings.follow(Topic::Namespaces);
     tasks.spawn(namespaces::watch(fake.client(), following, |_| {}));
     let following = standings.follow(Topic::Profiles);
-    let defaults = Defaults::default();
-    tasks.spawn(profiles::watch(fake.client(), following, defaults, |_| {}));
+    let (ours, defaults) = (Catalogue::default(), Defaults::default());
+    tasks.spawn(profiles::watch(
+        fake.client(),
+        following,
+        ours,
+        defaults,
+        |_| {},
+    ));
     (standings, tasks)
 }
 
