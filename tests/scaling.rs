@@ -101,6 +101,20 @@ fn a_review_allocates_the_same_however_much_is_known() {
 }
 
 #[test]
+fn a_denial_names_some_of_many_profiles() {
+    let denied = |count| {
+        let mut followed = Followed::profiles(count, fixture::snapshot());
+        followed.published();
+        let review = fixture::review(&[("outrigger.dev/inject", "quite-another")], 0);
+        let outcome = admission::review(&review, &followed.snapshot()).unwrap();
+        outcome.summary.message.unwrap()
+    };
+    assert!(!denied(1).contains("more"), "{}", denied(1));
+    // Six are built in.
+    assert!(denied(100).ends_with(" and 82 more"), "{}", denied(100));
+}
+
+#[test]
 fn learning_grows_at_most_as_what_is_learnt() {
     let listing = |count| {
         let mut followed = Followed::namespaces(count, Snapshot::default());

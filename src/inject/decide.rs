@@ -39,6 +39,8 @@ pub const INJECTION_LABEL: &str = "outrigger.dev/injection";
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Instances that one pod may have: a bound against absurd input, far above any use.
 const MAX_INSTANCES: usize = 32;
+/// How many profiles a message names when it cannot tell which was meant.
+const MAX_NAMES: usize = 24;
 
 /// What is known of all namespaces, by name. A copy shares all of it, and a change copies a path of the tree.
 pub type Namespaces = RedBlackTreeMapSync<Arc<str>, Arc<Namespace>>;
@@ -251,9 +253,8 @@ fn parse_list<'a>(
         }
         let Some(entry) = catalogue.get(profile) else {
             let hint = hint(profile, catalogue.names());
-            let known: Vec<_> = catalogue.names().collect();
             let known = if hint.is_empty() {
-                format!("; there are {}", known.join(", "))
+                some_names(catalogue)
             } else {
                 hint
             };
@@ -289,6 +290,17 @@ fn parse_list<'a>(
         });
     }
     instances
+}
+
+/// What profiles there are, as far as a message has room for.
+fn some_names(catalogue: &Catalogue) -> String {
+    let mut names = catalogue.names();
+    let first: Vec<_> = names.by_ref().take(MAX_NAMES).collect();
+    let more = match names.count() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    format!("; there are {}{more}", first.join(", "))
 }
 
 /// Whether a profile's `match` fits. A profile without one, or with an empty one, fits nothing: it must be
