@@ -15,8 +15,6 @@ const ROUNDS: usize = 3;
 const CONNECTIONS: usize = 4;
 /// So many reviews in all have been answered when it is looked at.
 const STEPS: [usize; 4] = [0, 1_000, 20_000, 100_000];
-/// More than there is room for to remember what was rendered for them.
-const WORKLOADS: usize = 2_000;
 
 /// A megabyte, as in the goals.
 const MEGABYTE: f64 = 1e6;
@@ -73,8 +71,8 @@ async fn memory() -> Result {
             {
                 let (workloads, number) = (Arc::clone(&workloads), Arc::clone(&number));
                 let make = move || {
-                    let number = number.fetch_add(1, Ordering::Relaxed);
-                    request(&workloads.review(number % WORKLOADS, &format!("web-{number}")))
+                    let pod = number.fetch_add(1, Ordering::Relaxed);
+                    request(&workloads.review(pod))
                 };
                 ask_at_once(&served, CONNECTIONS, each, make).await?;
             }

@@ -26,7 +26,10 @@ pub(crate) fn two_profiles_of(bytes: usize) -> Result<Vec<u8>> {
     anyhow::bail!("it never has {bytes} bytes")
 }
 
-/// The pods of many workloads, each with parameters of its own.
+/// How many pods a workload has.
+const PODS: usize = 20;
+
+/// The pods of one workload after the other, each with parameters of its own.
 pub(crate) struct Workloads(String);
 
 impl Workloads {
@@ -34,10 +37,11 @@ impl Workloads {
         Ok(Self(String::from_utf8(two_profiles())?))
     }
 
-    /// The review of a pod of that workload.
-    pub(crate) fn review(&self, workload: usize, pod: &str) -> Vec<u8> {
+    /// The review of a pod, counted over all of them.
+    pub(crate) fn review(&self, pod: usize) -> Vec<u8> {
+        let workload = pod / PODS;
         self.0
-            .replace("s05-volumes", pod)
+            .replace("s05-volumes", &format!("web-{workload}-{pod}"))
             .replace("web-tls", &format!("web-tls-{workload}"))
             .replace("/var/log/web/", &format!("/var/log/web-{workload}/"))
             .into_bytes()
