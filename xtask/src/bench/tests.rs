@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::record::Record;
-use super::{document, plot, table};
+use super::{SUITES, document, plot, table};
+use crate::run;
 
 fn record(line: &str) -> Record {
     Record::parse(line).unwrap()
@@ -87,6 +88,43 @@ fn only_what_is_between_the_markers_is_replaced() {
     let error = document::replaced(page, "three", "").unwrap_err();
     assert!(
         error.to_string().contains("<!-- bench: three -->"),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_suite_has_its_place_on_the_page_and_every_plot_is_there() {
+    let folder = run::root().join("docs");
+    let page = std::fs::read_to_string(folder.join("performance.md")).unwrap();
+    for suite in SUITES {
+        document::replaced(&page, suite.name, "").unwrap();
+        assert!(
+            page.contains(&format!("`{}`", suite.name)),
+            "{}",
+            suite.name
+        );
+    }
+    for linked in page.split("](performance/").skip(1) {
+        let plot = linked.split(')').next().unwrap();
+        assert!(folder.join("performance").join(plot).is_file(), "{plot}");
+    }
+}
+
+#[test]
+fn a_suite_that_is_not_known_is_refused_by_name() {
+    let names = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let chosen = super::chosen(&names.iter().collect::<Vec<_>>());
+        chosen.map(|suites| suites.iter().map(|suite| suite.name).collect::<Vec<_>>())
+    };
+    assert_eq!(names(&[]).unwrap().len(), SUITES.len());
+    assert_eq!(
+        names(&["scaling", "process"]).unwrap(),
+        ["process", "scaling"]
+    );
+    let error = names(&["proces"]).unwrap_err().to_string();
+    assert!(
+        error.contains("`proces`") && error.contains("cluster"),
         "{error}"
     );
 }
