@@ -41,8 +41,7 @@ const PODS: usize = 200;
 pub(crate) async fn measure() -> Result {
     let cluster = Cluster::start().await?;
     let replica = starts(&cluster).await?;
-    creations(&cluster).await?;
-    memory("after the creations above", &replica)
+    creations(&cluster, &replica).await
 }
 
 /// A control plane without controllers, the release, and namespaces for pods.
@@ -198,27 +197,23 @@ impl Cluster {
 /// Starts replicas, one at a time, with the certificate of another and with none. The last one stays.
 async fn starts(cluster: &Cluster) -> Result<Replica> {
     let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), NAMESPACE);
-    let (mut first, mut later) = (Vec::new(), Vec::new());
+    let (mut first, mut later, mut held) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let replica = cluster.replica().await?;
         first.push(micros(replica.ready_after) / 1e3);
         kill(replica)?;
         let replica = cluster.replica().await?;
         later.push(micros(replica.ready_after) / 1e3);
+        held.push(Held::by(&replica.daemon)?);
         if later.len() == STARTS {
-            tell(
-                "start to ready in a cluster, which has the certificate",
-                "ms",
-                later,
-                Some(1e3),
-            );
-            tell(
-                "start to ready in a cluster, the certificate is made",
-                "ms",
-                first,
-                Some(1e3),
-            );
-            memory("when it is ready", &replica)?;
+            for (how, times) in [
+                ("which has the certificate", later),
+                ("the certificate is made", first),
+            ] {
+                let what = format!("start to ready in a cluster, {how}");
+                tell(&what, "ms", times, Some(1e3));
+            }
+            memory("when it is ready", &held);
             return Ok(replica);
         }
         kill(replica)?;
@@ -232,13 +227,12 @@ fn kill(mut replica: Replica) -> Result {
     Ok(())
 }
 
-fn memory(when: &str, replica: &Replica) -> Result {
-    let held = Held::by(&replica.daemon)?;
+fn memory(when: &str, held: &[Held]) {
+    let values = |part: fn(&Held) -> f64| held.iter().map(part).collect();
     let resident = format!("resident memory in a cluster (VmRSS), {when}");
-    tell(&resident, "MB", vec![held.resident], Some(10.0));
+    tell(&resident, "MB", values(|it| it.resident), Some(10.0));
     let allocated = format!("of it allocated (RssAnon), {when}");
-    tell(&allocated, "MB", vec![held.allocated], None);
-    Ok(())
+    tell(&allocated, "MB", values(|it| it.allocated), None);
 }
 
 /// One kind of pod, and what its creation took in each round.
@@ -250,7 +244,7 @@ struct Kind<'a> {
     rounds: Vec<Times>,
 }
 
-async fn creations(cluster: &Cluster) -> Result {
+async fn creations(cluster: &Cluster, replica: &Replica) -> Result {
     cluster.wait_sidecars(2).await?;
     let mut injected = cluster.try_out(&asking()).await?;
     let kind = |what, namespace, pod, sidecars| Kind {
@@ -288,12 +282,15 @@ async fn creations(cluster: &Cluster) -> Result {
         ),
         kind("webhook, envoy-tls and fluentd injected", bare, asking(), 2),
     ];
+    let mut held = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         let registration = cluster.unregister().await?;
         create(cluster, &mut without).await?;
         cluster.register(&registration).await?;
         create(cluster, &mut with).await?;
+        held.push(Held::by(&replica.daemon)?);
     }
+    memory("after each round of creations", &held);
     for kind in without.iter().chain(&with) {
         tell_times(kind.what, kind.rounds.iter());
     }
