@@ -1,53 +1,73 @@
-//! What was measured: as a line for people, and as a JSON object a line for whoever draws it.
+//! What every bench tells: a line for people, and a line of JSON for `cargo xtask bench`.
 
-use std::fs::File;
-use std::io::Write;
+#![expect(
+    clippy::panic,
+    reason = "a result that cannot be written would be missing from the table"
+)]
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
 
 use serde_json::json;
 
-/// Names the file to which results are appended, if they are to be kept.
-const RESULTS: &str = "OUTRIGGER_BENCH_RESULTS";
+/// The environment variable that names the file to which results are appended, one JSON object a line.
+const FILE: &str = "OUTRIGGER_BENCH_RESULTS";
 
-/// A number that was measured, once or several times.
+/// One thing that was measured several times.
 pub(crate) struct Measured {
-    /// The benchmark.
+    /// What `cargo xtask bench` is told to run it by.
     pub(crate) suite: &'static str,
-    /// The curve that it is a point of, if any.
+    /// The curve that it is a point of, and where on it.
     pub(crate) curve: Option<&'static str>,
-    /// Where on that curve.
     pub(crate) x: Option<f64>,
-    /// What was measured, in words.
     pub(crate) what: String,
-    /// `µs`, `B`, `allocations`, `×`.
     pub(crate) unit: &'static str,
-    /// One number a round; at least one.
+    /// One value a round, in any order.
     pub(crate) values: Vec<f64>,
-    /// What the median is to be at most.
+    /// The most that the median may be.
     pub(crate) goal: Option<f64>,
 }
 
-/// Prints the median with the lowest and the highest, and appends them to the file of results.
+/// Prints the median with the lowest and the highest value, and appends the same to the file of results, if there is
+/// one.
 pub(crate) fn record(measured: &Measured) {
-    let mut values = measured.values.clone();
-    values.sort_by(f64::total_cmp);
-    let (lowest, highest) = (values[0], values[values.len() - 1]);
-    let median = values[values.len() / 2];
-    let goal = measured.goal.map(|goal| format!(", at most {goal}"));
-    println!(
-        "| {} | {median:.2} {} | {lowest:.2} – {highest:.2}{} |",
-        measured.what,
-        measured.unit,
-        goal.unwrap_or_default()
-    );
-    let Some(path) = std::env::var_os(RESULTS) else {
+    let Measured {
+        suite,
+        curve,
+        x,
+        what,
+        unit,
+        values,
+        goal,
+    } = measured;
+    let mut sorted = values.clone();
+    sorted.sort_by(f64::total_cmp);
+    let (Some(lowest), Some(highest)) = (sorted.first(), sorted.last()) else {
+        panic!("{what}: nothing was measured");
+    };
+    let middle = sorted.len() / 2;
+    let median = match sorted.len() % 2 {
+        0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        _ => sorted[middle],
+    };
+    let verdict = goal.map_or(String::new(), |goal| {
+        let met = if median <= goal { "met" } else { "missed" };
+        format!("; at most {goal} {unit}: {met}")
+    });
+    println!("{what}: {median:.2} {unit} ({lowest:.2} – {highest:.2}){verdict}");
+    let Some(path) = std::env::var_os(FILE) else {
         return;
     };
     let line = json!({
-        "suite": measured.suite, "curve": measured.curve, "x": measured.x, "what": measured.what,
-        "unit": measured.unit, "median": median, "lowest": lowest, "highest": highest, "goal": measured.goal,
+        "suite": suite, "curve": curve, "x": x, "what": what, "unit": unit,
+        "median": median, "lowest": lowest, "highest": highest, "goal": goal,
     });
-    let file = File::options().append(true).create(true).open(&path);
-    if let Err(error) = file.and_then(|mut file| writeln!(file, "{line}")) {
-        eprintln!("{RESULTS}: {}: {error}", path.display());
+    let appended = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| writeln!(file, "{line}"));
+    if let Err(error) = appended {
+        panic!("{FILE}: {}: {error}", path.display());
     }
 }

@@ -123,23 +123,11 @@ impl Site {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let operations = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let spec = pod.spec.context("a pod without a spec")?;
-        let container = spec.containers.first().context("no container")?;
-        let mut command = Command::new(OUTRIGGER);
-        for argument in container.args.iter().flatten() {
-            // What differs between a pod's network and this one.
-            match argument.split_once('=') {
-                Some((flag @ "--listen", _)) => command.arg(format!("{flag}={address}")),
-                Some((flag @ "--operations-listen", _)) => {
-                    command.arg(format!("{flag}={operations}"))
-                }
-                _ => command.arg(argument),
-            };
-        }
-        // What a pod finds mounted.
+        let program = OUTRIGGER.as_ref();
+        let places = (address, operations);
+        let mut command =
+            testkit::replica::command(program, &spec, places, &kubeconfig, NAMESPACE)?;
         command
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .arg(format!("--namespace={NAMESPACE}"))
             .args(flags)
             .env("POD_NAME", &name)
             .env("POD_UID", pod.metadata.uid.unwrap_or_default());

@@ -24,7 +24,9 @@ usage: cargo xtask <chore>
                        look for inputs that break an invariant, or repeat one that did
   soak [--pods N] [--seed N]
                        generated pods on a real API server, thousands; `test` does a hundred
-  bench                what the webhook costs, as ratios in one run
+  bench [SUITE…] [--document]
+                       what the webhook costs: webhook, process, connections, cluster, scaling; with
+                       --document also into docs/performance.md
   instructions         how many instructions a review takes, held to a budget
   ci                   everything that must pass before a change is merged
   dist                 what is released, in target/dist: static binary, bill of materials, checksums

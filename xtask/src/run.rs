@@ -22,9 +22,18 @@ pub(crate) fn target_directory() -> PathBuf {
 }
 
 /// The cargo that runs this chore, working in the top folder.
+///
+/// Build scripts that look at what cargo says of a package (ring's does) must not see what it says of this one: they
+/// would be run again, and all that is built on them, each time a bare `cargo` follows a chore.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

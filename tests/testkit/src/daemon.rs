@@ -120,6 +120,21 @@ impl Daemon {
         Ok(value.context("no such line")?.parse()?)
     }
 
+    /// The CPU time that its threads have used so far; that of threads which have ended is not in it.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let mut total = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let first = text.split(' ').next().context("schedstat is empty")?;
+            total += first.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(total))
+    }
+
     /// How many files, sockets among them, it has open.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ pub mod parts;
 pub mod pod;
 pub mod ports;
 pub mod process;
+pub mod replica;
 pub mod served;
 pub mod wait;
 pub mod wire;
@@ -36,7 +37,7 @@ pub use pod::LocalPod;
 pub use ports::free_port;
 pub use process::Finished;
 pub use served::Served;
-pub use wait::{wait_until, wait_until_async};
+pub use wait::{wait_closely, wait_until, wait_until_async};
 
 /// What a test returns. Any error will do; its whole chain is printed.
 pub type Result<T = (), E = anyhow::Error> = std::result::Result<T, E>;

@@ -4,17 +4,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use crate::certs::Authority;
 use crate::wire::{Answer, Client, LIMIT};
-use crate::{Daemon, Result, free_port, wait_until_async};
+use crate::{Daemon, Result, free_port, wait_closely, wait_until_async};
 
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether it is ready.
+const OFTEN: Duration = Duration::from_millis(1);
 
 /// `outrigger serve` with a certificate of an authority of its own. Dropping it stops it.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Served {
     pub operations: SocketAddr,
     /// Who signed its certificate.
     pub authority: Arc<Authority>,
+    /// From before the process was started until it said that it is ready.
+    pub ready_after: Duration,
     _folder: TempDir,
 }
 
@@ -74,15 +79,17 @@ impl Served {
             .arg(&key)
             .args(flags)
             .env_remove("RUST_LOG");
+        let start = Instant::now();
         let daemon = Daemon::start(&command, &folder.path().join("log"), Duration::from_secs(5))?;
         let mut served = Self {
             daemon,
             address,
             operations,
             authority: Arc::new(authority),
+            ready_after: Duration::ZERO,
             _folder: folder,
         };
-        wait_until_async("the webhook to be ready", START, async || {
+        wait_closely("the webhook to be ready", START, OFTEN, async || {
             if let Some(status) = served.daemon.ended()? {
                 anyhow::bail!("it ended with {status}: {}", served.daemon.log());
             }
@@ -91,6 +98,7 @@ impl Served {
             Ok(())
         })
         .await?;
+        served.ready_after = start.elapsed();
         Ok(served)
     }
 

@@ -38,6 +38,20 @@ pub fn wait_until<T>(
 pub async fn wait_until_async<T>(
     what: &str,
     limit: Duration,
+    probe: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
+    wait_closely(what, limit, PAUSE, probe).await
+}
+
+/// The same with this pause between two calls, where it is measured how long it takes.
+///
+/// # Errors
+///
+/// As [`wait_until`].
+pub async fn wait_closely<T>(
+    what: &str,
+    limit: Duration,
+    pause: Duration,
     mut probe: impl AsyncFnMut() -> Result<T>,
 ) -> Result<T> {
     let start = Instant::now();
@@ -47,7 +61,7 @@ pub async fn wait_until_async<T>(
             Err(error) if start.elapsed() >= limit => {
                 return Err(error).with_context(|| too_long(what, limit));
             }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(_) => tokio::time::sleep(pause).await,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -44,6 +45,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// One connection.
 pub struct Client {
+    /// How TLS was agreed upon, where there is TLS.
+    pub handshake: Option<HandshakeKind>,
     stream: Box<dyn Stream>,
     held: Vec<u8>,
 }
@@ -54,6 +57,7 @@ impl Client {
         let stream = timeout(LIMIT, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
         Ok(Self {
+            handshake: None,
             stream: Box::new(stream),
             held: Vec::new(),
         })
@@ -81,7 +85,17 @@ impl Client {
     ) -> Result<Self> {
         let mut config = crate::http::tls(roots, None)?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        Self::configured(address, Arc::new(config), name).await
+    }
+
+    /// A connection with TLS as configured, to a server that has this name. Those that share a configuration resume
+    /// one another's sessions, if it allows that.
+    pub async fn configured(
+        address: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: &str,
+    ) -> Result<Self> {
+        let connector = tokio_rustls::TlsConnector::from(config);
         let stream = timeout(LIMIT, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(name.to_owned())?;
@@ -89,6 +103,7 @@ impl Client {
             .await
             .context("no handshake")??;
         Ok(Self {
+            handshake: stream.get_ref().1.handshake_kind(),
             stream: Box::new(stream),
             held: Vec::new(),
         })
