@@ -28,27 +28,27 @@ const BUDGETS: &[Budget] = &[
     Budget {
         review: "asks for nothing",
         remembered: true,
-        most: 1,
+        most: 78_000,
     },
     Budget {
         review: "envoy-tls",
         remembered: true,
-        most: 1,
+        most: 129_500,
     },
     Budget {
         review: "envoy-tls and fluentd",
         remembered: true,
-        most: 1,
+        most: 183_000,
     },
     Budget {
         review: "envoy-tls, 2000 variables",
         remembered: true,
-        most: 1,
+        most: 1_722_000,
     },
     Budget {
         review: "envoy-tls and fluentd",
         remembered: false,
-        most: 1,
+        most: 7_130_000,
     },
 ];
 
