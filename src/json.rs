@@ -3,7 +3,7 @@
 //! Half of what an API server sends about a pod is passed over unread (who manages which field, tolerations,
 //! status), and passing over it took more time than all of the injection. So a small reader reads what API servers
 //! write, and passes over strings sixteen bytes at a time. It says yes only to what it fully understands; about
-//! the rest [`from_str`] asks `serde_json`, which reads it or says what is wrong. So there is one meaning of JSON and
+//! the rest `from_str` asks `serde_json`, which reads it or says what is wrong. So there is one meaning of JSON and
 //! one wording of its errors; properties and a fuzz target hold the two readers to the same answers.
 
 use std::fmt;
