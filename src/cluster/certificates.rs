@@ -58,11 +58,8 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Pauses after a failure, doubled each time.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
-/// The shortest time between two writes of a registration, for when somebody else keeps writing the opposite.
+/// The shortest time between two writes of one kind, for when somebody else keeps writing the opposite.
 const BREATH: Duration = Duration::from_secs(1);
-
-/// The same of the Secret, whose writers agree: a first start takes more than one step.
-const SECRET_BREATH: Duration = Duration::from_millis(100);
 
 /// How the certificates are managed.
 #[derive(Debug, Clone)]
@@ -195,8 +192,8 @@ pub async fn manage(
         registrations: BTreeMap::new(),
         published: None,
         offered: None,
-        writes: Pace::new(SECRET_BREATH),
-        repairs: Pace::new(BREATH),
+        writes: Pace::default(),
+        repairs: Pace::default(),
     };
     loop {
         let wake = manager.act().await;
@@ -249,29 +246,20 @@ where
 }
 
 /// When something may be tried again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Pace {
-    breath: Duration,
     not_before: Option<Instant>,
     pause: Option<Duration>,
 }
 
 impl Pace {
-    fn new(breath: Duration) -> Self {
-        Self {
-            breath,
-            not_before: None,
-            pause: None,
-        }
-    }
-
     fn waits(&self) -> Option<Instant> {
         self.not_before.filter(|at| Instant::now() < *at)
     }
 
     fn succeeded(&mut self) {
         self.pause = None;
-        self.not_before = Some(Instant::now() + self.breath);
+        self.not_before = Some(Instant::now() + BREATH);
     }
 
     fn failed(&mut self) {
