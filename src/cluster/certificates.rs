@@ -193,7 +193,7 @@ pub async fn manage(
         published: None,
         offered: None,
         writes: Pace::default(),
-        repairs: Pace::default(),
+        repairs: BTreeMap::new(),
     };
     loop {
         let wake = manager.act().await;
@@ -284,7 +284,8 @@ struct Manager<P, T> {
     published: Option<(String, Instant)>,
     offered: Option<Offer>,
     writes: Pace,
-    repairs: Pace,
+    /// Of each registration, since who writes the opposite does so to one.
+    repairs: BTreeMap<Id, Pace>,
 }
 
 impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
@@ -544,45 +545,48 @@ impl<P: Fn(Offer), T: Fn(Happened)> Manager<P, T> {
                 .filter(|(_, it)| !it.has(&bundle))
                 .collect()
         };
-        if wrong(self).is_empty() {
-            return None;
-        }
-        if let Some(at) = self.repairs.waits() {
-            return Some(at);
+        let (due, waiting) = self.due(wrong(self));
+        if due.is_empty() {
+            return waiting;
         }
         if let Err(error) = self.refresh_secret().await {
             tracing::warn!(target: "certificates", error, secret = self.secret_name(), "the Secret cannot be read, so no caBundle is written");
-            self.repairs.failed();
-            return self.repairs.waits();
+            for (id, _) in due {
+                self.repairs.entry(id).or_default().failed();
+            }
+            return self.due(wrong(self)).1;
         }
         let bundle = self.bundle()?;
-        let mut failed = false;
-        for (id, seen) in wrong(self) {
+        for (id, seen) in self.due(wrong(self)).0 {
             let name = id.1.clone();
+            let pace = self.repairs.entry(id.clone()).or_default();
             match within(registration::publish(&self.client, &id, &seen, &bundle)).await {
                 Ok(now) => {
+                    pace.succeeded();
                     tracing::info!(target: "certificates", configuration = name, kind = ?id.0, "the caBundle is written");
                     (self.tell)(Happened::Bundle("written"));
                     self.see_registration(id, Some(now));
                 }
                 // It is another one by now, of which the watch tells.
-                Err(Setback::Conflict) => failed = true,
+                Err(Setback::Conflict) => pace.failed(),
                 Err(Setback::Failed(error)) => {
-                    failed = true;
+                    pace.failed();
                     (self.tell)(Happened::Bundle("failed"));
                     tracing::warn!(target: "certificates", error, configuration = name, kind = ?id.0, "the caBundle cannot be written");
                 }
             }
         }
-        if failed {
-            self.repairs.failed();
-        } else {
-            self.repairs.succeeded();
-        }
         // What was read may ask for another step, and what was published allow one.
         self.note_published();
-        let at = Instant::now() + Duration::from_millis(50);
-        Some(self.repairs.waits().filter(|_| failed).unwrap_or(at))
+        Some(Instant::now() + Duration::from_millis(50))
+    }
+
+    /// Of these, the registrations that may be written now, and when the first of the others may.
+    fn due(&self, wrong: Vec<(Id, Registration)>) -> (Vec<(Id, Registration)>, Option<Instant>) {
+        let waits = |id: &Id| self.repairs.get(id).and_then(Pace::waits);
+        let waiting = wrong.iter().filter_map(|(id, _)| waits(id)).min();
+        let due = wrong.into_iter().filter(|(id, _)| waits(id).is_none());
+        (due.collect(), waiting)
     }
 
     /// What is to be published: the bundle of a Secret that can be used.
