@@ -13,6 +13,7 @@ pub mod compile;
 pub mod document;
 pub mod expression;
 pub mod file;
+mod matching;
 mod nginx;
 pub mod parameter;
 pub mod privilege;

@@ -185,8 +185,11 @@ pub fn decide<'a>(
         ),
         None => Vec::new(),
     };
+    let pod_labels = pod.labels().iter().map(|(key, value)| (&**key, &**value));
+    let labels = namespace.labels.iter();
+    let namespace_labels = labels.map(|(key, value)| (key.as_str(), value.as_str()));
     for entry in catalogue
-        .iter()
+        .may_fit(pod_labels, namespace_labels)
         .filter(|entry| matches(entry, pod, namespace))
     {
         let name = &entry.profile.name;

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use super::compile::{self, Profile};
 use super::document::{ProfileError, ProfileProblem};
+use super::matching::Matching;
 use super::parameter::{self, Value};
 use crate::yaml;
 
@@ -38,6 +39,7 @@ pub const BUILT_IN_NAMES: [&str; 6] = [
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     entries: Arc<BTreeMap<Arc<str>, Entry>>,
+    matching: Matching,
 }
 
 /// A profile and what the admin set for it.
@@ -171,13 +173,11 @@ impl Catalogue {
     /// A catalogue of these profiles. Of two with one name the later wins: hand over the built-in ones,
     /// then those of files, then those of the cluster.
     pub fn new(profiles: impl IntoIterator<Item = Arc<Profile>>) -> Self {
-        let entries = profiles
-            .into_iter()
-            .map(|profile| (profile.name.as_str().into(), Entry::new(profile)))
-            .collect();
-        Self {
-            entries: Arc::new(entries),
+        let mut catalogue = Self::default();
+        for profile in profiles {
+            catalogue.insert(Entry::new(profile));
         }
+        catalogue
     }
 
     /// Compiles the built-in profiles.
@@ -223,13 +223,18 @@ impl Catalogue {
 
     /// Puts a profile in the place of the one of its name, or besides the others.
     pub fn insert(&mut self, entry: Entry) {
-        let name = entry.profile.name.as_str().into();
+        let name: Arc<str> = entry.profile.name.as_str().into();
+        if let Some(old) = self.entries.get(&name) {
+            self.matching.remove(&old.profile);
+        }
+        self.matching.insert(&name, &entry.profile);
         Arc::make_mut(&mut self.entries).insert(name, entry);
     }
 
     /// Takes the profile of that name away, if there is one.
     pub fn remove(&mut self, name: &str) {
-        if self.get(name).is_some() {
+        if let Some(old) = self.entries.get(name) {
+            self.matching.remove(&old.profile);
             Arc::make_mut(&mut self.entries).remove(name);
         }
     }
@@ -254,6 +259,16 @@ impl Catalogue {
         self.entries.values()
     }
 
+    /// All profiles whose `match` fits a pod with these labels in a namespace with those, and perhaps others, by name.
+    pub fn may_fit<'l>(
+        &self,
+        pod: impl Iterator<Item = (&'l str, &'l str)>,
+        namespace: impl Iterator<Item = (&'l str, &'l str)>,
+    ) -> impl Iterator<Item = &Entry> {
+        let names = self.matching.may_fit(pod, namespace).into_iter();
+        names.filter_map(|name| self.entries.get(name))
+    }
+
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(AsRef::as_ref)
@@ -265,4 +280,106 @@ pub(crate) fn hint<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Str
     parameter::nearest(given, known)
         .map(|name| format!("; did you mean {name:?}?"))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LABELS: [&[(&str, &str)]; 5] = [
+        &[],
+        &[("a", "1")],
+        &[("a", "2"), ("b", "1")],
+        &[("b", "1")],
+        &[("a", "1"), ("a", "2")],
+    ];
+
+    /// A profile that fits pods and namespaces of these selectors, in YAML's flow style.
+    fn profile(name: &str, pods: Option<&str>, namespaces: Option<&str>) -> Entry {
+        let selector = |key: &str, selector: Option<&str>| {
+            selector.map_or(String::new(), |it| format!("    {key}: {it}\n"))
+        };
+        let text = format!(
+            "apiVersion: outrigger.dev/v1alpha1\nkind: SidecarProfile\nmetadata: {{name: {name}}}\nspec:\n  \
+             description: For a test.\n  match:\n{}{}  volumes: [{{name: data, emptyDir: {{}}}}]\n",
+            selector("podSelector", pods),
+            selector("namespaceSelector", namespaces),
+        );
+        Entry::new(Arc::new(Profile::parse("a test", &text).unwrap()))
+    }
+
+    #[test]
+    fn no_profile_that_fits_is_left_out() {
+        let selectors = [
+            None,
+            Some("{}"),
+            Some("{matchLabels: {a: \"1\"}}"),
+            Some("{matchLabels: {b: \"1\", a: \"2\"}}"),
+            Some("{matchExpressions: [{key: a, operator: In, values: [\"1\"]}]}"),
+            Some("{matchExpressions: [{key: a, operator: DoesNotExist}]}"),
+        ];
+        let mut catalogue = Catalogue::default();
+        for (index, pods) in selectors.iter().enumerate() {
+            for (other, namespaces) in selectors.iter().enumerate() {
+                if pods.or(*namespaces).is_some() {
+                    catalogue.insert(profile(&format!("p-{index}-{other}"), *pods, *namespaces));
+                }
+            }
+        }
+        let label = |labels: &'static [(&str, &str)]| {
+            move |key: &str| {
+                labels
+                    .iter()
+                    .find(|(known, _)| *known == key)
+                    .map(|it| it.1)
+            }
+        };
+        for pods in LABELS {
+            for namespaces in LABELS {
+                let may: Vec<&str> = catalogue
+                    .may_fit(pods.iter().copied(), namespaces.iter().copied())
+                    .map(|entry| entry.profile.name.as_str())
+                    .collect();
+                assert!(may.is_sorted_by(|a, b| a < b), "{may:?}");
+                for entry in catalogue.iter() {
+                    let selector = entry.profile.selector.as_ref().unwrap();
+                    let fits = selector
+                        .pod_selector
+                        .as_ref()
+                        .is_none_or(|it| it.selects(label(pods)))
+                        && selector
+                            .namespace_selector
+                            .as_ref()
+                            .is_none_or(|it| it.selects(label(namespaces)));
+                    let name = entry.profile.name.as_str();
+                    assert!(
+                        !fits || may.contains(&name),
+                        "{name} fits {pods:?} in {namespaces:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_profile_is_found_by_what_it_requires_now() {
+        let first = Some("{matchLabels: {a: \"1\"}}");
+        let second = Some("{matchLabels: {a: \"2\"}}");
+        let none = std::iter::empty;
+        let found = |catalogue: &Catalogue, value| {
+            catalogue
+                .may_fit([("a", value)].into_iter(), none())
+                .count()
+        };
+        let mut catalogue = Catalogue::default();
+        catalogue.insert(profile("one", first, None));
+        catalogue.insert(profile("other", first, None));
+        let before = catalogue.clone();
+        catalogue.insert(profile("one", second, None));
+        assert_eq!((found(&catalogue, "1"), found(&catalogue, "2")), (1, 1));
+        catalogue.remove("one");
+        catalogue.remove("other");
+        assert_eq!((found(&catalogue, "1"), found(&catalogue, "2")), (0, 0));
+        assert_eq!((found(&before, "1"), found(&before, "2")), (2, 0));
+    }
 }
