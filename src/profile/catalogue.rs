@@ -301,7 +301,7 @@ mod tests {
         };
         let text = format!(
             "apiVersion: outrigger.dev/v1alpha1\nkind: SidecarProfile\nmetadata: {{name: {name}}}\nspec:\n  \
-             description: For a test.\n  match:\n{}{}  volumes: [{{name: data, emptyDir: {{}}}}]\n",
+             summary: For a test.\n  match:\n{}{}  volumes: [{{name: data, emptyDir: {{sizeLimit: 1Mi}}}}]\n",
             selector("podSelector", pods),
             selector("namespaceSelector", namespaces),
         );

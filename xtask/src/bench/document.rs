@@ -57,12 +57,16 @@ fn told(outcome: &Outcome, curves: &[String]) -> String {
         if records.is_empty() {
             continue;
         }
-        if let Some(curve) = curve {
-            text.push_str(&format!(
-                "\n### {curve}\n\n![{curve}](performance/{curve}.svg)\n"
-            ));
-        }
-        text.push_str(&format!("\n{}", table::of(records)));
+        let table = match curve {
+            None => table::of(records),
+            Some(curve) => {
+                text.push_str(&format!(
+                    "\n### {curve}\n\n![{curve}](performance/{curve}.svg)\n"
+                ));
+                table::of_curve(&records)
+            }
+        };
+        text.push_str(&format!("\n{table}"));
     }
     text
 }

@@ -6,23 +6,56 @@ const HEAD: [&str; 5] = ["what", "median", "lowest – highest", "goal", "met"];
 
 /// One row a result.
 pub(super) fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> String {
-    let mut rows = vec![HEAD.map(str::to_owned)];
+    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
     rows.extend(records.into_iter().map(row));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: [usize; 5] = std::array::from_fn(|column| width(column).unwrap_or_default());
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        text.push_str(&line(row, &widths, ' '));
-        if number == 0 {
-            text.push_str(&line(&Default::default(), &widths, '-'));
+    aligned(&rows, &[0, 4])
+}
+
+/// The points of one curve, with a row for each place on it and a column for each thing that is measured there; the
+/// spread is in the plot. Then a row for each goal.
+pub(super) fn of_curve(records: &[&Record]) -> String {
+    let mut columns: Vec<(String, &str)> = Vec::new();
+    let mut places: Vec<f64> = Vec::new();
+    for record in records {
+        let column = (record.series(), record.unit.as_str());
+        if !columns.contains(&column) {
+            columns.push(column);
         }
+        places.extend(record.place.iter().map(|(_, x)| *x));
+    }
+    places.sort_by(f64::total_cmp);
+    places.dedup();
+    let mut head = vec!["N".to_owned()];
+    head.extend(
+        columns
+            .iter()
+            .map(|(series, unit)| format!("{series}: {unit}")),
+    );
+    let mut rows = vec![head];
+    for x in places {
+        let cell = |(series, unit): &(String, &str)| {
+            let mut here = records
+                .iter()
+                .filter(|it| it.unit == *unit && it.place.as_ref().is_some_and(|(_, at)| *at == x));
+            let found = here.find(|it| it.series() == *series);
+            found.map_or(String::new(), |it| number(it.median))
+        };
+        let mut row = vec![x.to_string()];
+        row.extend(columns.iter().map(cell));
+        rows.push(row);
+    }
+    let mut text = aligned(&rows, &[]);
+    let mut goals = records.iter().filter(|it| it.goal.is_some()).peekable();
+    if goals.peek().is_some() {
+        text.push('\n');
+        text.push_str(&of(goals.copied()));
     }
     text
 }
 
-fn row(record: &Record) -> [String; 5] {
+fn row(record: &Record) -> Vec<String> {
     let unit = &record.unit;
-    [
+    vec![
         record.what.clone(),
         format!("{} {unit}", number(record.median)),
         format!("{} – {}", number(record.lowest), number(record.highest)),
@@ -37,24 +70,35 @@ fn row(record: &Record) -> [String; 5] {
     ]
 }
 
-/// A line of the table; figures are at the right, as the line under the head says.
-fn line(cells: &[String; 5], widths: &[usize; 5], fill: char) -> String {
-    let mut line = String::new();
-    for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-        let padding = fill.to_string().repeat(width - cell.chars().count());
-        let (left, right) = match column {
-            0 | 4 => ("", padding.as_str()),
-            _ => (padding.as_str(), ""),
-        };
-        // `---:` under what is at the right.
-        let end = if fill == '-' && !matches!(column, 0 | 4) {
-            ':'
-        } else {
-            fill
-        };
-        line.push_str(&format!("|{fill}{left}{cell}{right}{end}"));
+/// Rows with columns of one width each, the first of them the head. The columns of `left` begin at the left, as words
+/// do; figures are at the right, as the line under the head says.
+fn aligned(rows: &[Vec<String>], left: &[usize]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        let widths = rows.iter().filter_map(|row| row.get(column));
+        widths.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let padding = " ".repeat(width - cell.chars().count());
+            text.push_str(&match left.contains(&column) {
+                true => format!("| {cell}{padding} "),
+                false => format!("| {padding}{cell} "),
+            });
+        }
+        text.push_str("|\n");
+        if number == 0 {
+            for (column, width) in widths.iter().enumerate() {
+                // `---:` under what is at the right.
+                let end = if left.contains(&column) { '-' } else { ':' };
+                text.push_str(&format!("|-{}{end}", "-".repeat(*width)));
+            }
+            text.push_str("|\n");
+        }
     }
-    line + "|\n"
+    text
 }
 
 /// Three digits, or all those before the point.

@@ -41,6 +41,32 @@ fn a_table_says_whether_goals_are_met() {
 }
 
 #[test]
+fn a_curve_has_a_row_for_each_place_and_a_column_for_each_thing() {
+    let mut last = point(2000.0, 81.4, "µs");
+    last.goal = Some(500.0);
+    let records = [
+        point(1.0, 8.26, "µs"),
+        point(1.0, 30_793.0, "B"),
+        last,
+        point(2000.0, 291_913.0, "B"),
+    ];
+    let expected = "\
+|    N | envoy-tls, N variables: µs | envoy-tls, N variables: B |
+|-----:|---------------------------:|--------------------------:|
+|    1 |                       8.26 |                     30793 |
+| 2000 |                       81.4 |                    291913 |
+
+| what                      |  median | lowest – highest |     goal | met |
+|---------------------------|--------:|-----------------:|---------:|-----|
+| envoy-tls, 2000 variables | 81.4 µs |      81.4 – 81.4 | ≤ 500 µs | yes |
+";
+    assert_eq!(
+        table::of_curve(&records.iter().collect::<Vec<_>>()),
+        expected
+    );
+}
+
+#[test]
 fn a_result_without_a_number_is_refused_by_name() {
     let error = Record::parse(r#"{"what":"it","unit":"µs","median":"1"}"#).unwrap_err();
     assert!(error.to_string().contains("`median`"), "{error}");
