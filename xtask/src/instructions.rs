@@ -53,14 +53,14 @@ const BUDGETS: &[Budget] = &[
 ];
 
 /// What a count may be above its budget, in thousandths: what the place of things in memory makes, and the compiler's
-/// choices of what to inline, which a change elsewhere can turn.
-const NOISE: u64 = 30;
+/// choices of what to inline, which a change elsewhere turns. Three in a hundred were seen.
+const NOISE: u64 = 60;
 
 /// The same for another compiler than [`COMPILER`].
 const OTHER_COMPILER: u64 = 150;
 
 /// How far below its budget a count may be before the budget must follow it, in thousandths.
-const SLACK: u64 = 50;
+const SLACK: u64 = 80;
 
 /// `cargo xtask instructions`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
