@@ -23,7 +23,8 @@ struct Budget {
     most: u64,
 }
 
-/// What each review may take.
+/// What each review may take. Not one of a pod with much of something: its lists grow in place or are copied, as memory
+/// happens to lie, and `tests/scaling.rs` holds how they grow.
 const BUDGETS: &[Budget] = &[
     Budget {
         review: "asks for nothing",
@@ -39,11 +40,6 @@ const BUDGETS: &[Budget] = &[
         review: "envoy-tls and fluentd",
         remembered: true,
         most: 182_700,
-    },
-    Budget {
-        review: "envoy-tls, 2000 variables",
-        remembered: true,
-        most: 1_813_000,
     },
     Budget {
         review: "envoy-tls and fluentd",
