@@ -259,7 +259,7 @@ impl Facts<'_> {
         }
         let tree = json!({"metadata": {"labels": metadata.labels, "annotations": annotations}});
         let text = tree.to_string();
-        let Ok(pod) = serde_json::from_str::<Pod<'_>>(&text) else {
+        let Ok(pod) = Pod::parse(text.as_bytes()) else {
             return Vec::new();
         };
         let mut problems = Vec::new();

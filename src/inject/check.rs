@@ -138,7 +138,7 @@ impl<'v> View<'v> {
                 .map(|new| new.key.len() + new.value.len())
                 .sum::<usize>()
             + STATUS.len()
-            + self.plan.status.len()
+            + self.plan.status.size()
     }
 }
 

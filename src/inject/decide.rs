@@ -309,23 +309,11 @@ fn some_names(catalogue: &Catalogue) -> String {
 /// Whether a profile's `match` fits. A profile without one, or with an empty one, fits nothing: it must be
 /// asked for. Nor does one that is not allowed in the namespace: nobody there asked, so nobody is refused.
 fn matches(entry: &Entry, pod: &Pod<'_>, namespace: &Namespace) -> bool {
-    let Some(selector) = &entry.profile.selector else {
-        return false;
-    };
-    if selector.pod_selector.is_none() && selector.namespace_selector.is_none() {
-        return false;
-    }
     let pod_label = |key: &str| find(pod.labels(), key);
     let namespace_label = |key: &str| namespace.labels.get(key).map(String::as_str);
+    let selector = entry.profile.selector.as_ref();
     is_allowed(&entry.profile, namespace)
-        && selector
-            .pod_selector
-            .as_ref()
-            .is_none_or(|selector| selector.selects(pod_label))
-        && selector
-            .namespace_selector
-            .as_ref()
-            .is_none_or(|selector| selector.selects(namespace_label))
+        && selector.is_some_and(|selector| selector.fits(pod_label, namespace_label))
 }
 
 fn find<'p>(pairs: &'p [(Text<'_>, Text<'_>)], key: &str) -> Option<&'p str> {

@@ -112,13 +112,8 @@ impl StatusText {
     }
 
     /// How many bytes it has.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.length
-    }
-
-    /// Whether nothing was written.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
     }
 
     /// It within the quotes of a JSON string.
@@ -254,7 +249,7 @@ mod tests {
                 let text = Status::default().with(&[Addition { record, shares }]);
                 let plain = unescaped(&text);
                 assert_eq!(Status::parse(Some(&plain)), Status { instances });
-                assert_eq!(text.len(), plain.len());
+                assert_eq!(text.size(), plain.len());
             }
         }
     }

@@ -343,14 +343,7 @@ mod tests {
                 assert!(may.is_sorted_by(|a, b| a < b), "{may:?}");
                 for entry in catalogue.iter() {
                     let selector = entry.profile.selector.as_ref().unwrap();
-                    let fits = selector
-                        .pod_selector
-                        .as_ref()
-                        .is_none_or(|it| it.selects(label(pods)))
-                        && selector
-                            .namespace_selector
-                            .as_ref()
-                            .is_none_or(|it| it.selects(label(namespaces)));
+                    let fits = selector.fits(label(pods), label(namespaces));
                     let name = entry.profile.name.as_str();
                     assert!(
                         !fits || may.contains(&name),

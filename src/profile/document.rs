@@ -104,6 +104,26 @@ pub struct Match {
     pub namespace_selector: Option<LabelSelector>,
 }
 
+impl Match {
+    /// Whether it says nothing, and so fits nothing: the profile must be asked for.
+    pub fn is_empty(&self) -> bool {
+        self.pod_selector.is_none() && self.namespace_selector.is_none()
+    }
+
+    /// Whether it fits a pod and a namespace whose labels have these values.
+    pub fn fits<'p, 'n>(
+        &self,
+        pod: impl Fn(&str) -> Option<&'p str>,
+        namespace: impl Fn(&str) -> Option<&'n str>,
+    ) -> bool {
+        let pods = self.pod_selector.as_ref();
+        let namespaces = self.namespace_selector.as_ref();
+        !self.is_empty()
+            && pods.is_none_or(|selector| selector.selects(pod))
+            && namespaces.is_none_or(|selector| selector.selects(namespace))
+    }
+}
+
 /// Where a profile may be used, whoever asks. A profile that gives a container power over its node must say so.
 #[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -36,16 +36,13 @@ enum Place {
 
 impl Place {
     fn of(profile: &Profile) -> Self {
-        let Some(selector) = &profile.selector else {
+        let Some(selector) = profile.selector.as_ref().filter(|it| !it.is_empty()) else {
             return Self::Nowhere;
         };
         let selectors = [
             (Of::Pod, &selector.pod_selector),
             (Of::Namespace, &selector.namespace_selector),
         ];
-        if selectors.iter().all(|(_, selector)| selector.is_none()) {
-            return Self::Nowhere;
-        }
         let mut required = selectors.into_iter().filter_map(|(of, selector)| {
             let (key, value) = selector.as_ref()?.match_labels.first()?;
             let mut label = String::new();
@@ -71,26 +68,24 @@ fn write_label(label: &mut String, of: Of, key: &str, value: &str) {
 impl Matching {
     /// Adds a profile, which is not in it.
     pub(super) fn insert(&mut self, name: &Arc<str>, profile: &Profile) {
-        match Place::of(profile) {
-            Place::Nowhere => {}
-            Place::Others => self.others.insert_mut(Arc::clone(name)),
-            Place::Label(label) => {
-                let mut names = self.by_label.get(&label).cloned().unwrap_or_default();
-                names.insert_mut(Arc::clone(name));
-                self.by_label.insert_mut(label, names);
-            }
-        }
+        self.change(profile, |names| names.insert_mut(Arc::clone(name)));
     }
 
     /// Takes a profile out that is in it, as it was put in.
     pub(super) fn remove(&mut self, profile: &Profile) {
-        let name = profile.name.as_str();
+        self.change(profile, |names| {
+            names.remove_mut(profile.name.as_str());
+        });
+    }
+
+    /// Changes the names among which a profile's is kept, if it is kept anywhere.
+    fn change(&mut self, profile: &Profile, change: impl FnOnce(&mut Names)) {
         match Place::of(profile) {
             Place::Nowhere => {}
-            Place::Others => drop(self.others.remove_mut(name)),
+            Place::Others => change(&mut self.others),
             Place::Label(label) => {
                 let mut names = self.by_label.get(&label).cloned().unwrap_or_default();
-                names.remove_mut(name);
+                change(&mut names);
                 match names.is_empty() {
                     true => drop(self.by_label.remove_mut(&label)),
                     false => self.by_label.insert_mut(label, names),
