@@ -10,6 +10,7 @@
 
 pub mod check;
 pub mod decide;
+pub mod encoded;
 pub mod explain;
 pub mod fragment;
 pub mod parameters;
@@ -92,6 +93,8 @@ pub struct Request<'a> {
     pub sidecars: SidecarMode,
     /// What was rendered before.
     pub renderings: &'a Renderings,
+    /// What the buffer of a patch begins with: of an answer that is written around it, so that it need not be copied.
+    pub before_patch: &'a str,
 }
 
 /// What the core answers.
@@ -278,7 +281,7 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
         return outcome(Verdict::Skipped(Skip::AlreadyInjected), warnings, reports);
     }
     warnings.extend(plan.warnings.drain(..).map(Cow::into_owned));
-    let patch = write_patch(pod, &plan);
+    let patch = write_patch(pod, &plan, request.before_patch);
     let owned = |shares: Vec<&str>| shares.into_iter().map(str::to_owned).collect();
     let additions = plan.additions.into_iter();
     let shares: Vec<Vec<String>> = additions.map(|new| owned(new.shares)).collect();

@@ -357,6 +357,7 @@ impl Review<'_> {
                 facts: facts.map(Arc::as_ref),
                 sidecars: self.snapshot.sidecars,
                 renderings: &self.snapshot.renderings,
+                before_patch: "",
             },
             &self.snapshot.catalogue,
         );

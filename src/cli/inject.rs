@@ -203,6 +203,7 @@ impl Manifests {
                     .map(Arc::as_ref),
                 sidecars: self.snapshot.sidecars,
                 renderings: &self.snapshot.renderings,
+                before_patch: "",
             },
             &self.snapshot.catalogue,
         );
@@ -226,7 +227,7 @@ impl Decided {
         match &outcome.verdict {
             Verdict::Injected(patch) => Self {
                 explanation,
-                patch: Some(patch.as_json().to_owned()),
+                patch: Some(patch.to_json()),
                 denied: None,
             },
             Verdict::Denied(problems) => Self {

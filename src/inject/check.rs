@@ -161,6 +161,9 @@ pub fn check(pod: &Pod<'_>, plan: &Plan<'_>, claims: &[&str], problems: &mut Vec
                     continue;
                 };
                 let shared = plan.shared_with(new).map(|new| &new.mount);
+                for mount in shared.clone() {
+                    rules.mount(seen.container, mount);
+                }
                 let mounts = seen.container.mounts().iter().chain(shared);
                 rules.mounts(&view, seen.container, mounts);
                 rules.problems.extend(new.fragment.faults.iter().cloned());
@@ -187,6 +190,9 @@ pub fn faults(container: &Container<'_>) -> Vec<Problem> {
     let mut rules = Rules {
         problems: &mut problems,
     };
+    for mount in container.mounts() {
+        rules.mount(container, mount);
+    }
     rules.port_names(container);
     rules.environment(container);
     rules.resources(container);
@@ -255,7 +261,7 @@ impl Rules<'_> {
         }
     }
 
-    /// Mount paths are unique in a container; volumes exist; sub-paths stay inside.
+    /// Mount paths are unique in a container; volumes exist.
     fn mounts<'m>(
         &mut self,
         view: &View<'_>,
@@ -265,7 +271,7 @@ impl Rules<'_> {
         for (index, mount) in mounts.clone().enumerate() {
             let mut before = mounts.clone().take(index);
             let twice = before.any(|known| same_path(&known.mount_path, &mount.mount_path));
-            self.mount(view, container, mount, twice);
+            self.placed_mount(view, container, mount, twice);
         }
     }
 
@@ -280,7 +286,8 @@ impl Rules<'_> {
             let planned = new.iter().take(index).map(|known| &known.mount);
             let mut before = container.mounts().iter().chain(planned);
             let twice = before.any(|known| same_path(&known.mount_path, &mount.mount_path));
-            self.mount(view, container, mount, twice);
+            self.mount(container, mount);
+            self.placed_mount(view, container, mount, twice);
             if over_system(&mount.mount_path) {
                 self.broken(
                     mount_subject(container, mount),
@@ -290,22 +297,14 @@ impl Rules<'_> {
         }
     }
 
-    fn mount(
+    fn placed_mount(
         &mut self,
         view: &View<'_>,
         container: &Container<'_>,
         mount: &Mount<'_>,
         twice: bool,
     ) {
-        let path = &*mount.mount_path;
         let subject = || mount_subject(container, mount);
-        if !path.starts_with('/') || path.contains(':') || path.split('/').any(|part| part == "..")
-        {
-            self.broken(
-                subject(),
-                "expected an absolute path without \"..\" and ':'",
-            );
-        }
         if twice {
             self.collision(subject(), "two volumes would be mounted there");
         }
@@ -313,6 +312,19 @@ impl Rules<'_> {
             self.broken(
                 subject(),
                 format!("there is no volume {}", shown(&mount.name)),
+            );
+        }
+    }
+
+    /// Paths are absolute; sub-paths stay inside.
+    fn mount(&mut self, container: &Container<'_>, mount: &Mount<'_>) {
+        let path = &*mount.mount_path;
+        let subject = || mount_subject(container, mount);
+        if !path.starts_with('/') || path.contains(':') || path.split('/').any(|part| part == "..")
+        {
+            self.broken(
+                subject(),
+                "expected an absolute path without \"..\" and ':'",
             );
         }
         for sub_path in [&mount.sub_path, &mount.sub_path_expr]

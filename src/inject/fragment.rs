@@ -1,14 +1,17 @@
 //! What an instance adds, before its place in the pod is known: as JSON text, beside what the rules and the
 //! places have to know of it.
 //!
-//! All of this depends on the profile and its parameters, and hardly ever on the pod. So the text is written and
-//! read once, when it is rendered, and not for each pod that gets it.
+//! All of this depends on the profile and its parameters, and hardly ever on the pod. So the text is written, read
+//! and what is long of it encoded once, when it is rendered, and not for each pod that gets it.
+
+use std::fmt::Write;
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::check;
-use super::patch::push_quoted;
+use super::encoded::{Encoded, EncodedWriter};
+use super::patch::{self, push_quoted};
 use super::pod::{Container, Mount};
 use super::problem::Problem;
 use super::status::WrittenRecord;
@@ -54,18 +57,19 @@ pub struct ContainerFragment {
     pub args: Option<Json>,
     /// The rules that it breaks whatever pod it is put in.
     pub faults: Vec<Problem>,
-    text: String,
-    mounts: MountsEnd,
+    /// Its JSON until where another mount goes, and from there on.
+    text: [Encoded; 2],
+    mounts: Mounts,
 }
 
-/// Where in the text of a container another mount goes.
-#[derive(Debug, Clone, Copy)]
-enum MountsEnd {
-    /// Behind the last one, which ends there.
-    Behind(usize),
-    /// Into an empty list, which begins there.
-    Into(usize),
-    /// There is no list: it would be the last member.
+/// The list of a container's mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mounts {
+    /// It holds some.
+    Some,
+    /// It is empty.
+    None,
+    /// There is none: it would be the last member.
     Absent,
 }
 
@@ -76,23 +80,27 @@ impl ContainerFragment {
     /// JSON that is no container.
     pub fn new(role: Role, json: &Json) -> Result<Self, serde_json::Error> {
         let mut text = String::from("{");
-        let mut mounts = MountsEnd::Absent;
+        let mut mounts = None;
         for (index, (key, value)) in json.as_object().into_iter().flatten().enumerate() {
             if index > 0 {
                 text.push(',');
             }
             push_quoted(&mut text, key);
             text.push(':');
-            text.push_str(&value.to_string());
+            // Writing to a String does not fail.
+            let _ = write!(text, "{value}");
             if let ("volumeMounts", Json::Array(items)) = (key.as_str(), value) {
-                let end = text.len() - 1;
-                mounts = match items.is_empty() {
-                    true => MountsEnd::Into(end),
-                    false => MountsEnd::Behind(end),
+                let mounts_are = match items.is_empty() {
+                    true => Mounts::None,
+                    false => Mounts::Some,
                 };
+                mounts = Some((text.len() - 1, mounts_are));
             }
         }
+        let (further, mounts) = mounts.unwrap_or((text.len(), Mounts::Absent));
         text.push('}');
+        let (until, behind) = text.split_at(further);
+        let encoded = [until, behind].map(Encoded::new);
         let container: Container<'_> = serde_json::from_str(&text)?;
         let container = container.into_owned();
         Ok(Self {
@@ -101,7 +109,7 @@ impl ContainerFragment {
             container,
             command: json.get("command").cloned(),
             args: json.get("args").cloned(),
-            text,
+            text: encoded,
             mounts,
         })
     }
@@ -111,33 +119,32 @@ impl ContainerFragment {
         &self.container.name
     }
 
-    /// The length of its text without further mounts.
-    pub fn text_len(&self) -> usize {
-        self.text.len()
+    /// How many bytes it has without further mounts, encoded.
+    pub fn size(&self) -> usize {
+        self.text.iter().map(Encoded::size).sum()
     }
 
     /// Writes it as JSON, with further mounts.
-    pub fn write<'m>(&self, further: impl Iterator<Item = &'m str>, out: &mut String) {
+    pub fn write<'m>(&self, further: impl Iterator<Item = &'m str>, out: &mut EncodedWriter) {
+        let [until, behind] = &self.text;
+        out.push_encoded(until);
         let mut further = further.peekable();
-        if further.peek().is_none() {
-            out.push_str(&self.text);
-            return;
-        }
-        let (split, before, after) = match self.mounts {
-            MountsEnd::Behind(at) => (at, ",", ""),
-            MountsEnd::Into(at) => (at, "", ""),
-            MountsEnd::Absent => (self.text.len() - 1, ",\"volumeMounts\":[", "]"),
-        };
-        out.push_str(&self.text[..split]);
-        out.push_str(before);
-        for (index, mount) in further.enumerate() {
-            if index > 0 {
-                out.push(',');
+        if further.peek().is_some() {
+            let (before, after) = match self.mounts {
+                Mounts::Some => (",", ""),
+                Mounts::None => ("", ""),
+                Mounts::Absent => (",\"volumeMounts\":[", "]"),
+            };
+            out.push_str(before);
+            for (index, mount) in further.enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(mount);
             }
-            out.push_str(mount);
+            out.push_str(after);
         }
-        out.push_str(after);
-        out.push_str(&self.text[split..]);
+        out.push_encoded(behind);
     }
 }
 
@@ -169,8 +176,21 @@ pub struct File {
     pub key: String,
     /// Its content.
     pub content: String,
-    /// Its content as a JSON string.
-    pub quoted: String,
+    /// The operation of a patch that sets the annotation.
+    pub operation: Encoded,
+}
+
+impl File {
+    /// A file of an instance.
+    pub fn new(instance: &str, name: &str, content: String) -> Self {
+        let key = format!("files.outrigger.dev/{instance}.{name}");
+        Self {
+            name: name.to_owned(),
+            operation: patch::set_annotation(&key, &content),
+            key,
+            content,
+        }
+    }
 }
 
 /// Something that some of the pod's own containers receive.
@@ -326,12 +346,12 @@ impl Fragments {
         let containers: usize = self
             .all_containers()
             // The text, and the same again in pieces.
-            .map(|container| 2 * container.text_len() + size_of::<ContainerFragment>())
+            .map(|container| 2 * container.size() + size_of::<ContainerFragment>())
             .sum();
         let files: usize = self
             .files
             .iter()
-            .map(|file| file.content.len() + file.quoted.len() + 2 * file.key.len())
+            .map(|file| file.content.len() + file.operation.size() + 2 * file.key.len())
             .sum();
         let volumes = self.volumes.iter().chain(&self.files_volume);
         let volumes: usize = volumes.map(|volume| volume.text.len()).sum();
@@ -375,6 +395,7 @@ fn member<'j>(json: &'j Json, key: &str) -> &'j str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encoded::decode;
     use super::*;
 
     #[test]
@@ -406,12 +427,14 @@ mod tests {
             ),
         ] {
             let fragment = ContainerFragment::new(Role::Ordinary, &container).unwrap();
-            let mut text = String::new();
-            fragment.write(std::iter::empty(), &mut text);
-            assert_eq!(text, container.to_string());
-            text.clear();
-            fragment.write([data, logs].into_iter(), &mut text);
-            assert_eq!(text, expected.to_string());
+            let written = |further: &[&str]| {
+                let mut out = EncodedWriter::default();
+                fragment.write(further.iter().copied(), &mut out);
+                let json = decode(&out.finish());
+                serde_json::from_str::<Json>(&json).unwrap().to_string()
+            };
+            assert_eq!(written(&[]), container.to_string());
+            assert_eq!(written(&[data, logs]), expected.to_string());
         }
     }
 }

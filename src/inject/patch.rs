@@ -6,10 +6,14 @@
 
 use std::fmt::Write;
 
+use super::encoded::{Encoded, EncodedWriter, decode};
+
 /// A JSON patch of `add` operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patch {
-    json: String,
+    buffer: Vec<u8>,
+    /// Where in the buffer the patch begins, in base64.
+    start: usize,
     operations: usize,
 }
 
@@ -19,9 +23,17 @@ impl Patch {
         self.operations
     }
 
+    /// [`super::Request::before_patch`] and the patch in base64, for what comes behind it.
+    pub fn into_answer(self) -> Vec<u8> {
+        self.buffer
+    }
+
     /// The patch as JSON text.
-    pub fn as_json(&self) -> &str {
-        &self.json
+    pub fn to_json(&self) -> String {
+        self.buffer
+            .get(self.start..)
+            .map(decode)
+            .unwrap_or_default()
     }
 }
 
@@ -39,62 +51,93 @@ pub(super) enum Piece<'p> {
 /// Writes a patch, operation by operation.
 #[derive(Debug)]
 pub(super) struct PatchWriter {
-    json: String,
+    out: EncodedWriter,
+    start: usize,
     operations: usize,
 }
 
 impl PatchWriter {
-    /// A writer with room for so many bytes.
-    pub(super) fn with_capacity(bytes: usize) -> Self {
-        let mut json = String::with_capacity(bytes);
-        json.push('[');
+    /// A writer of a patch that begins so far behind the beginning of what is written.
+    pub(super) fn new(mut out: EncodedWriter, start: usize) -> Self {
+        out.push('[');
         Self {
-            json,
+            out,
+            start,
             operations: 0,
         }
     }
 
     /// An `add` operation at the end of a list.
-    pub(super) fn append(&mut self, list: &[Piece<'_>], value: impl FnOnce(&mut String)) {
+    pub(super) fn append(&mut self, list: &[Piece<'_>], value: impl FnOnce(&mut EncodedWriter)) {
         self.operation(list, "/-", value);
     }
 
     /// An `add` operation, whose value `value` writes as JSON text.
-    pub(super) fn add(&mut self, path: &[Piece<'_>], value: impl FnOnce(&mut String)) {
+    pub(super) fn add(&mut self, path: &[Piece<'_>], value: impl FnOnce(&mut EncodedWriter)) {
         self.operation(path, "", value);
     }
 
-    fn operation(&mut self, path: &[Piece<'_>], end: &str, value: impl FnOnce(&mut String)) {
-        let json = &mut self.json;
+    /// An operation that is written already.
+    pub(super) fn add_encoded(&mut self, operation: &Encoded) {
+        self.begin();
+        self.out.push_encoded(operation);
+    }
+
+    fn operation(&mut self, path: &[Piece<'_>], end: &str, value: impl FnOnce(&mut EncodedWriter)) {
+        self.begin();
+        push_add(self.out.text(), path, end);
+        value(&mut self.out);
+        self.out.push('}');
+    }
+
+    /// Begins an operation.
+    fn begin(&mut self) {
         if self.operations > 0 {
-            json.push(',');
+            self.out.push(',');
         }
         self.operations += 1;
-        json.push_str("{\"op\":\"add\",\"path\":\"");
-        for piece in path {
-            match piece {
-                Piece::Fixed(text) => json.push_str(text),
-                Piece::Key(key) => push_token(json, key),
-                Piece::Index(index) => {
-                    // Writing to a String does not fail.
-                    let _ = write!(json, "{index}");
-                }
-            }
-        }
-        json.push_str(end);
-        json.push_str("\",\"value\":");
-        value(json);
-        json.push('}');
     }
 
     /// The whole patch.
     pub(super) fn finish(mut self) -> Patch {
-        self.json.push(']');
+        self.out.push(']');
         Patch {
-            json: self.json,
+            buffer: self.out.finish(),
+            start: self.start,
             operations: self.operations,
         }
     }
+}
+
+/// The operation that sets an annotation of a pod that has some.
+pub(super) fn set_annotation(key: &str, value: &str) -> Encoded {
+    let mut json = String::with_capacity(key.len() + value.len() + value.len() / 8 + 64);
+    push_add(&mut json, &annotation(key), "");
+    push_quoted(&mut json, value);
+    json.push('}');
+    Encoded::new(&json)
+}
+
+/// The path of an annotation.
+pub(super) fn annotation(key: &str) -> [Piece<'_>; 2] {
+    [Piece::Fixed("/metadata/annotations/"), Piece::Key(key)]
+}
+
+/// Appends the beginning of an `add` operation, until its value.
+fn push_add(json: &mut String, path: &[Piece<'_>], end: &str) {
+    json.push_str("{\"op\":\"add\",\"path\":\"");
+    for piece in path {
+        match piece {
+            Piece::Fixed(text) => json.push_str(text),
+            Piece::Key(key) => push_token(json, key),
+            Piece::Index(index) => {
+                // Writing to a String does not fail.
+                let _ = write!(json, "{index}");
+            }
+        }
+    }
+    json.push_str(end);
+    json.push_str("\",\"value\":");
 }
 
 /// Appends a key as one token of a JSON pointer (RFC 6901, section 3), as it stands in a JSON string.
@@ -173,16 +216,16 @@ mod tests {
 
     #[test]
     fn keys_and_values_are_escaped_where_they_must_be() {
-        let mut writer = PatchWriter::with_capacity(0);
-        writer.add(&[Piece::Fixed("/a/"), Piece::Key("x/~y\"z\n")], |json| {
-            push_quoted(json, "\u{1}a\\\"ö\t");
+        let mut writer = PatchWriter::new(EncodedWriter::default(), 0);
+        writer.add(&[Piece::Fixed("/a/"), Piece::Key("x/~y\"z\n")], |out| {
+            push_quoted(out.text(), "\u{1}a\\\"ö\t");
         });
-        writer.add(&[Piece::Fixed("/b/"), Piece::Index(12)], |json| {
-            json.push_str("[1,2]");
+        writer.add(&[Piece::Fixed("/b/"), Piece::Index(12)], |out| {
+            out.push_str("[1,2]");
         });
         let patch = writer.finish();
         assert_eq!(patch.operations(), 2);
-        let tree: serde_json::Value = serde_json::from_str(patch.as_json()).unwrap();
+        let tree: serde_json::Value = serde_json::from_str(&patch.to_json()).unwrap();
         assert_eq!(
             tree,
             serde_json::json!([

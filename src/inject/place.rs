@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde_json::Value as Json;
 
 use super::decide::Instance;
+use super::encoded::Encoded;
 use super::fragment::{
     ContainerFragment, EnvFragment, ForApplication, Fragments, Position, Role, ShareFragment,
 };
@@ -102,11 +103,11 @@ impl<'p> Placer<'_, 'p> {
                     ),
                 );
             }
-            self.annotation(&file.key, &file.content, Some(&file.quoted));
+            self.annotation(&file.key, &file.content, Some(&file.operation));
         }
     }
 
-    fn annotation(&mut self, key: &'p str, value: &'p str, quoted: Option<&'p str>) {
+    fn annotation(&mut self, key: &'p str, value: &'p str, operation: Option<&'p Encoded>) {
         let planned = || {
             let mut planned = self.plan.annotations.iter();
             planned
@@ -114,10 +115,11 @@ impl<'p> Placer<'_, 'p> {
                 .map(|known| known.value)
         };
         match self.pod.annotation(key).or_else(planned) {
-            None => self
-                .plan
-                .annotations
-                .push(NewAnnotation { key, value, quoted }),
+            None => self.plan.annotations.push(NewAnnotation {
+                key,
+                value,
+                operation,
+            }),
             Some(existing) if existing == value => {}
             Some(existing) => self.problem(
                 Code::Collision,
@@ -525,7 +527,7 @@ impl<'p> Placer<'_, 'p> {
             self.plan.annotations.push(NewAnnotation {
                 key: DEFAULT_CONTAINER,
                 value: &first.name,
-                quoted: None,
+                operation: None,
             });
         }
     }

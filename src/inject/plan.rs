@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::encoded::{Encoded, EncodedWriter};
 use super::fragment::{ContainerFragment, EnvFragment, Fragments, VolumeFragment};
 use super::place::NewInstance;
 use super::pod::{Container, Mount, Pod};
@@ -119,8 +120,8 @@ pub struct NewAnnotation<'p> {
     pub key: &'p str,
     /// Its value.
     pub value: &'p str,
-    /// Its value as a JSON string, where that is known.
-    pub quoted: Option<&'p str>,
+    /// The operation that sets it, where that is written already.
+    pub operation: Option<&'p Encoded>,
 }
 
 /// Everything that is to be added, each thing at its place.
@@ -217,10 +218,10 @@ impl<'p> Plan<'p> {
     }
 
     /// Appends a new container as JSON.
-    pub fn write_container(&self, index: usize, json: &mut String) {
+    pub fn write_container(&self, index: usize, out: &mut EncodedWriter) {
         if let Some(container) = self.containers.get(index) {
             let further = self.shared_with(container).map(|mount| &*mount.text);
-            container.fragment.write(further, json);
+            container.fragment.write(further, out);
         }
     }
 }

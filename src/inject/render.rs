@@ -14,7 +14,6 @@ use super::fragment::{
     Position, Role, ShareFragment, VolumeFragment,
 };
 use super::parameters::{self, Resolved};
-use super::patch::quote;
 use super::problem::{Code, Problem};
 use super::status::Record;
 use crate::profile::Profile;
@@ -179,12 +178,9 @@ fn body(profile: &Profile, scope: &Scope<'_>, mode: SidecarMode) -> Result<Fragm
         let Some(content) = file.render(scope)? else {
             continue;
         };
-        fragments.files.push(File {
-            name: file.name.clone(),
-            key: format!("files.outrigger.dev/{}.{}", scope.instance, file.name),
-            quoted: quote(&content),
-            content,
-        });
+        fragments
+            .files
+            .push(File::new(scope.instance, &file.name, content));
     }
     fragments.files_volume = files_volume(scope.instance, &fragments.files);
     for (json, path) in list(&body.shares, scope, "spec.shares")? {

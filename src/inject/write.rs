@@ -1,16 +1,18 @@
 //! From a plan to the operations of a patch.
 
 use super::decide::STATUS;
-use super::patch::{Patch, PatchWriter, Piece, push_object, push_quoted};
-use super::plan::{ContainerRef, NewAnnotation, Plan, Slot};
+use super::encoded::EncodedWriter;
+use super::patch::{Patch, PatchWriter, Piece, annotation, push_object, push_quoted};
+use super::plan::{ContainerRef, Plan, Slot};
 use super::pod::Pod;
 
 /// Room for the path and the punctuation of an operation.
 const OPERATION: usize = 96;
 
-/// Writes the operations. Lists that the pod lacks are added whole; where they are, items are inserted.
-pub(super) fn write_patch(pod: &Pod<'_>, plan: &Plan<'_>) -> Patch {
-    let mut patch = PatchWriter::with_capacity(size(plan));
+/// Writes the operations. Lists that the pod lacks are added whole; where they are, items are inserted. The
+/// patch is written behind `before`.
+pub(super) fn write_patch(pod: &Pod<'_>, plan: &Plan<'_>, before: &str) -> Patch {
+    let mut patch = PatchWriter::new(writer(plan, before), before.len());
     metadata(pod, plan, &mut patch);
     let spec = pod.spec.as_ref();
     let volumes = plan.volumes.iter().map(|volume| volume.text);
@@ -19,7 +21,7 @@ pub(super) fn write_patch(pod: &Pod<'_>, plan: &Plan<'_>) -> Patch {
         &[Piece::Fixed("/spec/volumes")],
         spec.is_some_and(|spec| spec.volumes.is_some()),
         volumes,
-        |text, json| json.push_str(text),
+        |text, out| out.push_str(text),
     );
     application(pod, plan, &mut patch);
     init_containers(pod, plan, &mut patch);
@@ -28,128 +30,83 @@ pub(super) fn write_patch(pod: &Pod<'_>, plan: &Plan<'_>) -> Patch {
         &[Piece::Fixed("/spec/containers")],
         spec.is_some_and(|spec| spec.containers.is_some()),
         plan.ordinary.iter(),
-        |index, json| plan.write_container(*index, json),
+        |index, out| plan.write_container(*index, out),
     );
     append(
         &mut patch,
         &[Piece::Fixed("/spec/imagePullSecrets")],
         spec.is_some_and(|spec| spec.image_pull_secrets.is_some()),
         plan.image_pull_secrets.iter(),
-        |name, json| push_object(json, [("name", *name)]),
+        |name, out| push_object(out.text(), [("name", *name)]),
     );
     append(
         &mut patch,
         &[Piece::Fixed("/spec/hostAliases")],
         spec.is_some_and(|spec| spec.host_aliases.is_some()),
         plan.host_aliases.iter(),
-        |alias, json| json.push_str(alias),
+        |alias, out| out.push_str(alias),
     );
     if let Some(value) = plan.share_process_namespace {
-        patch.add(&[Piece::Fixed("/spec/shareProcessNamespace")], |json| {
-            json.push_str(if value { "true" } else { "false" });
+        patch.add(&[Piece::Fixed("/spec/shareProcessNamespace")], |out| {
+            out.push_str(if value { "true" } else { "false" });
         });
     }
     patch.finish()
 }
 
-/// About how long the patch will be.
-fn size(plan: &Plan<'_>) -> usize {
-    let containers: usize = plan
-        .containers
-        .iter()
-        .map(|new| new.fragment.text_len() + OPERATION)
-        .sum();
-    let shared: usize = plan
-        .shared
-        .iter()
-        .map(|shared| shared.mount.text.len())
-        .sum();
-    let volumes: usize = plan
-        .volumes
-        .iter()
-        .map(|volume| volume.text.len() + OPERATION)
-        .sum();
-    let annotations: usize = plan
-        .annotations
-        .iter()
-        .map(|new| new.key.len() + new.quoted.unwrap_or(new.value).len() + OPERATION)
-        .sum();
-    1024 + containers
-        + shared * plan.containers.len()
-        + volumes
-        + annotations
-        + plan.status.escaped().len()
+/// A writer with about as much room as the patch will take, and some for what comes behind it.
+fn writer(plan: &Plan<'_>, before: &str) -> EncodedWriter {
+    let shared = plan.shared.iter();
+    let shared = shared.map(|shared| shared.mount.text.len()).sum::<usize>();
+    let volumes = plan.volumes.iter().map(|volume| volume.text.len());
+    let containers = plan.containers.iter().map(|new| new.fragment.size());
+    let new = || plan.annotations.iter();
+    let plain = new().filter(|new| new.operation.is_none());
+    let plain = plain.map(|new| new.key.len() + new.value.len());
+    let encoded = new().filter_map(|new| Some(new.operation?.size()));
+    let operations = plan.volumes.len() + plan.containers.len() + plan.annotations.len();
+    EncodedWriter::with_capacity(
+        before,
+        1024 + operations * OPERATION
+            + shared * plan.containers.len()
+            + volumes.sum::<usize>()
+            + plain.sum::<usize>()
+            + plan.status.escaped().len(),
+        containers.sum::<usize>() + encoded.sum::<usize>(),
+    )
 }
 
-/// The value of an annotation.
-#[derive(Clone, Copy)]
-enum Value<'p> {
-    /// As it is.
-    Plain(&'p str),
-    /// As it stands within the quotes of a JSON string.
-    Escaped(&'p str),
-    /// As a JSON string.
-    Quoted(&'p str),
-}
-
-impl Value<'_> {
-    fn push(self, json: &mut String) {
-        match self {
-            Self::Plain(text) => push_quoted(json, text),
-            Self::Quoted(text) => json.push_str(text),
-            Self::Escaped(text) => {
-                json.push('"');
-                json.push_str(text);
-                json.push('"');
-            }
-        }
-    }
-}
-
-fn metadata<'p>(pod: &Pod<'_>, plan: &Plan<'p>, patch: &mut PatchWriter) {
-    if pod.metadata.is_none() {
-        patch.add(&[Piece::Fixed("/metadata")], |json| json.push_str("{}"));
-    }
+fn metadata(pod: &Pod<'_>, plan: &Plan<'_>, patch: &mut PatchWriter) {
     let metadata = pod.metadata.as_ref();
-    let status = || Value::Escaped(plan.status.escaped());
-    let annotations = || {
-        let new = plan.annotations.iter();
-        let value =
-            |new: &NewAnnotation<'p>| new.quoted.map_or(Value::Plain(new.value), Value::Quoted);
-        new.map(move |new| (new.key, value(new)))
-            .chain([(STATUS, status())])
-    };
-    if metadata.is_some_and(|metadata| metadata.annotations.is_some()) {
-        for (key, value) in annotations() {
-            let path = [Piece::Fixed("/metadata/annotations/"), Piece::Key(key)];
-            patch.add(&path, |json| value.push(json));
-        }
-    } else {
-        patch.add(&[Piece::Fixed("/metadata/annotations")], |json| {
-            json.push('{');
-            for (index, (key, value)) in annotations().enumerate() {
-                if index > 0 {
-                    json.push(',');
-                }
-                push_quoted(json, key);
-                json.push(':');
-                value.push(json);
-            }
-            json.push('}');
-        });
+    let empty = |out: &mut EncodedWriter| out.push_str("{}");
+    if metadata.is_none() {
+        patch.add(&[Piece::Fixed("/metadata")], empty);
     }
+    if metadata.is_none_or(|metadata| metadata.annotations.is_none()) {
+        patch.add(&[Piece::Fixed("/metadata/annotations")], empty);
+    }
+    for new in &plan.annotations {
+        match new.operation {
+            Some(operation) => patch.add_encoded(operation),
+            None => patch.add(&annotation(new.key), |out| {
+                push_quoted(out.text(), new.value)
+            }),
+        }
+    }
+    patch.add(&annotation(STATUS), |out| {
+        out.push('"');
+        out.push_str(plan.status.escaped());
+        out.push('"');
+    });
     if plan.labels.is_empty() {
         return;
     }
-    if metadata.is_some_and(|metadata| metadata.labels.is_some()) {
-        for (key, value) in &plan.labels {
-            let path = [Piece::Fixed("/metadata/labels/"), Piece::Key(key)];
-            patch.add(&path, |json| push_quoted(json, value));
-        }
-    } else {
-        patch.add(&[Piece::Fixed("/metadata/labels")], |json| {
-            push_object(json, plan.labels.iter().copied());
-        });
+    if metadata.is_none_or(|metadata| metadata.labels.is_none()) {
+        patch.add(&[Piece::Fixed("/metadata/labels")], empty);
+    }
+    for (key, value) in &plan.labels {
+        let path = [Piece::Fixed("/metadata/labels/"), Piece::Key(key)];
+        patch.add(&path, |out| push_quoted(out.text(), value));
     }
 }
 
@@ -177,14 +134,14 @@ fn application(pod: &Pod<'_>, plan: &Plan<'_>, patch: &mut PatchWriter) {
             &path("/env"),
             container.env.is_some(),
             received.env.iter(),
-            |env, json| json.push_str(&env.text),
+            |env, out| out.push_str(&env.text),
         );
         append(
             patch,
             &path("/volumeMounts"),
             container.volume_mounts.is_some(),
             received.mounts.iter(),
-            |mount, json| json.push_str(&mount.text),
+            |mount, out| out.push_str(&mount.text),
         );
     }
 }
@@ -203,7 +160,7 @@ fn init_containers(pod: &Pod<'_>, plan: &Plan<'_>, patch: &mut PatchWriter) {
         // Ascending, so that each index is final when it is written.
         for (place, index) in new {
             let path = [Piece::Fixed("/spec/initContainers/"), Piece::Index(place)];
-            patch.add(&path, |json| plan.write_container(index, json));
+            patch.add(&path, |out| plan.write_container(index, out));
         }
     } else {
         append(
@@ -211,7 +168,7 @@ fn init_containers(pod: &Pod<'_>, plan: &Plan<'_>, patch: &mut PatchWriter) {
             &[Piece::Fixed("/spec/initContainers")],
             false,
             new.by_ref(),
-            |(_, index), json| plan.write_container(index, json),
+            |(_, index), out| plan.write_container(index, out),
         );
     }
 }
@@ -222,7 +179,7 @@ fn append<T>(
     list: &[Piece<'_>],
     exists: bool,
     items: impl Iterator<Item = T>,
-    write: impl Fn(T, &mut String),
+    write: impl Fn(T, &mut EncodedWriter),
 ) {
     let mut items = items.peekable();
     if items.peek().is_none() {
@@ -230,18 +187,18 @@ fn append<T>(
     }
     if exists {
         for item in items {
-            patch.append(list, |json| write(item, json));
+            patch.append(list, |out| write(item, out));
         }
     } else {
-        patch.add(list, |json| {
-            json.push('[');
+        patch.add(list, |out| {
+            out.push('[');
             for (index, item) in items.enumerate() {
                 if index > 0 {
-                    json.push(',');
+                    out.push(',');
                 }
-                write(item, json);
+                write(item, out);
             }
-            json.push(']');
+            out.push(']');
         });
     }
 }

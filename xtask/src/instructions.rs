@@ -29,22 +29,22 @@ const BUDGETS: &[Budget] = &[
     Budget {
         review: "asks for nothing",
         remembered: true,
-        most: 79_600,
+        most: 77_400,
     },
     Budget {
         review: "envoy-tls",
         remembered: true,
-        most: 131_900,
+        most: 111_500,
     },
     Budget {
         review: "envoy-tls and fluentd",
         remembered: true,
-        most: 188_600,
+        most: 156_200,
     },
     Budget {
         review: "envoy-tls and fluentd",
         remembered: false,
-        most: 4_372_000,
+        most: 4_320_000,
     },
 ];
 

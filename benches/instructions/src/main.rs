@@ -29,16 +29,15 @@ fn main() -> ExitCode {
         eprintln!("there is no review `{name}`");
         return ExitCode::FAILURE;
     };
-    // The first makes what later ones share.
-    let first = admission::review(&review, &snapshot);
-    measured(&review, &snapshot);
-    match first {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
+    // The first makes what later ones share, and some more bring the allocator to where it stays.
+    for _ in 0..4 {
+        if let Err(error) = admission::review(&review, &snapshot) {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
     }
+    measured(&review, &snapshot);
+    ExitCode::SUCCESS
 }
 
 /// What callgrind counts, by this name.

@@ -227,6 +227,7 @@ impl Example {
                 facts: Some(&facts),
                 sidecars: SidecarMode::Native,
                 renderings: &Renderings::default(),
+                before_patch: "",
             },
             &catalogue,
         );
@@ -241,7 +242,7 @@ impl Example {
         match outcome.verdict {
             Verdict::Denied(problems) => return Ok(Answer::Denied(problems)),
             Verdict::Injected(patch) => {
-                let patch: json_patch::Patch = serde_json::from_str(patch.as_json())?;
+                let patch: json_patch::Patch = serde_json::from_str(&patch.to_json())?;
                 json_patch::patch(&mut after, &patch)?;
             }
             // Nothing but a profile that adds nothing comes here.
