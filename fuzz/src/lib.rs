@@ -49,7 +49,7 @@ pub fn snapshot(
     snapshot.catalogue.clone_from(catalogue);
     snapshot
         .namespaces
-        .insert(NAMESPACE.into(), Arc::new(facts));
+        .insert_mut(NAMESPACE.into(), Arc::new(facts));
     snapshot.sidecars = sidecars;
     snapshot
 }
