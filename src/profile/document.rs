@@ -403,7 +403,7 @@ impl Document {
 
 /// The path of a decoder in our notation: `.` alone is the root, an optional value's `?` is dropped, and
 /// list indexes are written `[0]`.
-pub(super) fn clean_path(path: &str) -> String {
+fn clean_path(path: &str) -> String {
     let mut clean = String::new();
     for part in path
         .split('.')

@@ -5,12 +5,14 @@
 //! holds an expression, the decoder is given whatever the type at that place wants; every branch is seen,
 //! whatever its `includeWhen` says.
 
-use serde::de::value::MapDeserializer;
+use std::cell::RefCell;
+use std::fmt;
+
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, Visitor};
 use serde_json::{Error, Value as Json};
 
-use super::document::{ProfileProblem, clean_path};
-use super::template::{Mapping, Template};
+use super::document::ProfileProblem;
+use super::template::Template;
 
 /// Decodes each item of a list template as `T`.
 ///
@@ -39,59 +41,107 @@ pub fn check<T: DeserializeOwned>(
     ours: &'static [&'static str],
     problems: &mut Vec<ProfileProblem>,
 ) {
-    let join = |inner: &str| {
-        let inner = clean_path(inner);
-        match inner.as_str() {
-            "" => path.to_owned(),
-            index if index.starts_with('[') => format!("{path}{index}"),
-            field => format!("{path}.{field}"),
-        }
-    };
-    let mut unknown = Vec::new();
-    let decoded: Result<T, _> = {
-        let mut note = |field: serde_ignored::Path<'_>| {
-            unknown.push(ProfileProblem::new(
-                join(&field.to_string()),
-                "Kubernetes has no such field",
-            ));
-        };
-        let sample = Sample { template, ours };
-        serde_path_to_error::deserialize(serde_ignored::Deserializer::new(sample, &mut note))
-    };
-    problems.append(&mut unknown);
+    let findings = RefCell::default();
+    let decoded = T::deserialize(Sample {
+        template,
+        ours,
+        path: Path::Root(path),
+        findings: &findings,
+    });
+    let Findings { unknown, fault } = findings.into_inner();
+    problems.extend(
+        unknown
+            .into_iter()
+            .map(|path| ProfileProblem::new(path, "Kubernetes has no such field")),
+    );
     if let Err(error) = decoded {
-        let inner = error.path().to_string();
         problems.push(ProfileProblem::new(
-            join(&inner),
-            error.into_inner().to_string(),
+            fault.unwrap_or_else(|| path.to_owned()),
+            error.to_string(),
         ));
     }
 }
 
+/// What decoding finds beside its outcome.
+#[derive(Default)]
+struct Findings {
+    /// The paths of fields that no type has.
+    unknown: Vec<String>,
+    /// The path of the innermost value that could not be decoded.
+    fault: Option<String>,
+}
+
+/// Where in a profile a template stands.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Root(&'p str),
+    Field(&'p Path<'p>, &'p str),
+    Index(&'p Path<'p>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(path) => f.write_str(path),
+            Self::Field(outer, field) => write!(f, "{outer}.{field}"),
+            Self::Index(outer, index) => write!(f, "{outer}[{index}]"),
+        }
+    }
+}
+
 /// A template as something that can be decoded.
+///
+/// It keeps book of paths and unknown fields itself, and is the only decoder that any type is given here: every
+/// Kubernetes type is compiled once more for each other one, such as a wrapper, or a map of another kind.
 #[derive(Clone, Copy)]
 struct Sample<'t> {
     template: &'t Template,
     ours: &'static [&'static str],
+    path: Path<'t>,
+    findings: &'t RefCell<Findings>,
 }
 
-impl<'t> Sample<'t> {
-    fn of(template: &'t Template) -> Self {
-        Self {
+impl Sample<'_> {
+    /// Decodes a part of what this template holds.
+    fn inner<'de, S: DeserializeSeed<'de>>(
+        &self,
+        template: &Template,
+        path: Path<'_>,
+        seed: S,
+    ) -> Result<S::Value, Error> {
+        let decoded = seed.deserialize(Sample {
             template,
             ours: &[],
+            path,
+            findings: self.findings,
+        });
+        if decoded.is_err() {
+            let fault = &mut self.findings.borrow_mut().fault;
+            fault.get_or_insert_with(|| path.to_string());
         }
+        decoded
+    }
+
+    fn list<'de, V: Visitor<'de>>(
+        &self,
+        items: &[Template],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_seq(Items {
+            list: self,
+            items: items.iter().enumerate(),
+        })
     }
 
     fn mapping<'de, V: Visitor<'de>>(
-        self,
-        mapping: &'t Mapping,
+        &self,
+        entries: &[(String, Template)],
         visitor: V,
     ) -> Result<V::Value, Error> {
         visitor.visit_map(Entries {
-            entries: mapping.entries.iter(),
-            ours: self.ours,
-            value: None,
+            mapping: self,
+            entries: entries.iter(),
+            entry: None,
         })
     }
 
@@ -104,27 +154,48 @@ impl<'t> Sample<'t> {
         match self.template {
             Template::Expression(..) => wanted(visitor),
             Template::Text(..) => visitor.visit_str("text"),
-            Template::Literal(value) => value.clone().deserialize_any(visitor),
-            Template::List(items) => visitor.visit_seq(de::value::SeqDeserializer::new(
-                items.iter().map(Sample::of),
-            )),
-            Template::Mapping(mapping) => self.mapping(mapping, visitor),
+            Template::Literal(Json::Null) => visitor.visit_unit(),
+            Template::Literal(Json::Bool(value)) => visitor.visit_bool(*value),
+            Template::Literal(Json::Number(value)) => value.deserialize_any(visitor),
+            Template::Literal(Json::String(value)) => visitor.visit_str(value),
+            Template::Literal(Json::Array(_) | Json::Object(_)) => {
+                Err(de::Error::custom("a literal that is no scalar"))
+            }
+            Template::List(items) => self.list(items, visitor),
+            Template::Mapping(mapping) => self.mapping(&mapping.entries, visitor),
         }
     }
 }
 
-impl<'de> de::IntoDeserializer<'de, Error> for Sample<'_> {
-    type Deserializer = Self;
+struct Items<'t> {
+    list: &'t Sample<'t>,
+    items: std::iter::Enumerate<std::slice::Iter<'t, Template>>,
+}
 
-    fn into_deserializer(self) -> Self {
-        self
+impl<'de> de::SeqAccess<'de> for Items<'_> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        let Some((index, item)) = self.items.next() else {
+            return Ok(None);
+        };
+        let path = Path::Index(&self.list.path, index);
+        self.list.inner(item, path, seed).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len())
     }
 }
 
 struct Entries<'t> {
+    mapping: &'t Sample<'t>,
     entries: std::slice::Iter<'t, (String, Template)>,
-    ours: &'static [&'static str],
-    value: Option<&'t Template>,
+    /// The one whose key was read.
+    entry: Option<&'t (String, Template)>,
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_> {
@@ -134,18 +205,19 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Error> {
-        let ours = self.ours;
-        let Some((key, value)) = self.entries.find(|(key, _)| !ours.contains(&key.as_str())) else {
-            return Ok(None);
-        };
-        self.value = Some(value);
-        seed.deserialize(de::value::StrDeserializer::new(key))
-            .map(Some)
+        let ours = self.mapping.ours;
+        self.entry = self.entries.find(|(key, _)| !ours.contains(&key.as_str()));
+        self.entry
+            .map(|(key, _)| seed.deserialize(de::value::StrDeserializer::new(key)))
+            .transpose()
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        match self.value.take() {
-            Some(template) => seed.deserialize(Sample::of(template)),
+        match self.entry.take() {
+            Some((key, value)) => {
+                let path = Path::Field(&self.mapping.path, key);
+                self.mapping.inner(value, path, seed)
+            }
             None => Err(de::Error::custom("a value was read before its key")),
         }
     }
@@ -182,7 +254,13 @@ impl<'de> Deserializer<'de> for Sample<'_> {
         deserialize_byte_buf => visit_bytes(b"text");
         deserialize_identifier => visit_str("text");
         deserialize_unit => visit_unit();
-        deserialize_ignored_any => visit_unit();
+    }
+
+    /// Asked for where no field of the type has the key.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let path = self.path.to_string();
+        self.findings.borrow_mut().unknown.push(path);
+        visitor.visit_unit()
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -209,11 +287,7 @@ impl<'de> Deserializer<'de> for Sample<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.or(visitor, |visitor| {
-            visitor.visit_seq(de::value::SeqDeserializer::new(std::iter::empty::<
-                Sample<'_>,
-            >()))
-        })
+        self.or(visitor, |visitor| self.list(&[], visitor))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(
@@ -234,11 +308,7 @@ impl<'de> Deserializer<'de> for Sample<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.or(visitor, |visitor| {
-            visitor.visit_map(MapDeserializer::new(
-                std::iter::empty::<(&str, Sample<'_>)>(),
-            ))
-        })
+        self.or(visitor, |visitor| self.mapping(&[], visitor))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
