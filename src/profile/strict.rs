@@ -1,4 +1,4 @@
-//! Strict decoding of templates as Kubernetes types, before any value is known.
+//! Decoding as Kubernetes types: strictly of templates, before any value is known, and of values that they gave.
 //!
 //! The API server decodes a patched pod leniently: a misspelt field vanishes without a word. So a
 //! profile's trees are decoded here, when the profile is loaded, with unknown fields refused. Where a tree
@@ -43,10 +43,10 @@ pub fn check<T: DeserializeOwned>(
 ) {
     let findings = RefCell::default();
     let decoded = T::deserialize(Sample {
-        template,
+        tree: Tree::Template(template),
         ours,
         path: Path::Root(path),
-        findings: &findings,
+        findings: Some(&findings),
     });
     let Findings { unknown, fault } = findings.into_inner();
     problems.extend(
@@ -60,6 +60,21 @@ pub fn check<T: DeserializeOwned>(
             error.to_string(),
         ));
     }
+}
+
+/// Decodes a value as `T`. Unknown fields are passed over: what a template gives may hold one, in an expression's
+/// value, and the API server drops it.
+///
+/// # Errors
+///
+/// As decoding by `serde_json` has them.
+pub fn decode<T: DeserializeOwned>(value: &Json) -> Result<T, Error> {
+    T::deserialize(Sample {
+        tree: Tree::Value(value),
+        ours: &[],
+        path: Path::Root(""),
+        findings: None,
+    })
 }
 
 /// What decoding finds beside its outcome.
@@ -89,87 +104,118 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// A template as something that can be decoded.
+/// What is decoded.
+#[derive(Clone, Copy)]
+enum Tree<'t> {
+    Template(&'t Template),
+    Value(&'t Json),
+}
+
+/// A tree as something that can be decoded.
 ///
 /// It keeps book of paths and unknown fields itself, and is the only decoder that any type is given here: every
 /// Kubernetes type is compiled once more for each other one, such as a wrapper, or a map of another kind.
 #[derive(Clone, Copy)]
 struct Sample<'t> {
-    template: &'t Template,
+    tree: Tree<'t>,
     ours: &'static [&'static str],
     path: Path<'t>,
-    findings: &'t RefCell<Findings>,
+    /// Where they go, if anyone wants them.
+    findings: Option<&'t RefCell<Findings>>,
 }
 
-impl Sample<'_> {
-    /// Decodes a part of what this template holds.
+impl<'t> Sample<'t> {
+    /// Decodes a part of what this tree holds.
     fn inner<'de, S: DeserializeSeed<'de>>(
         &self,
-        template: &Template,
+        tree: Tree<'_>,
         path: Path<'_>,
         seed: S,
     ) -> Result<S::Value, Error> {
         let decoded = seed.deserialize(Sample {
-            template,
+            tree,
             ours: &[],
             path,
             findings: self.findings,
         });
-        if decoded.is_err() {
-            let fault = &mut self.findings.borrow_mut().fault;
+        if let (Err(_), Some(findings)) = (&decoded, self.findings) {
+            let fault = &mut findings.borrow_mut().fault;
             fault.get_or_insert_with(|| path.to_string());
         }
         decoded
     }
 
-    fn list<'de, V: Visitor<'de>>(
-        &self,
-        items: &[Template],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
+    fn list<'de, V: Visitor<'de>>(&self, items: List<'t>, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_seq(Items {
             list: self,
-            items: items.iter().enumerate(),
+            items,
+            next: 0,
         })
     }
 
     fn mapping<'de, V: Visitor<'de>>(
         &self,
-        entries: &[(String, Template)],
+        entries: Mapping<'t>,
         visitor: V,
     ) -> Result<V::Value, Error> {
         visitor.visit_map(Entries {
             mapping: self,
-            entries: entries.iter(),
+            entries,
             entry: None,
         })
     }
 
-    /// Decodes what the template holds, or, at an expression, what `wanted` makes up.
+    /// Decodes what the tree holds, or, at an expression, what `wanted` makes up.
     fn or<'de, V: Visitor<'de>>(
         self,
         visitor: V,
         wanted: impl FnOnce(V) -> Result<V::Value, Error>,
     ) -> Result<V::Value, Error> {
-        match self.template {
-            Template::Expression(..) => wanted(visitor),
-            Template::Text(..) => visitor.visit_str("text"),
-            Template::Literal(Json::Null) => visitor.visit_unit(),
-            Template::Literal(Json::Bool(value)) => visitor.visit_bool(*value),
-            Template::Literal(Json::Number(value)) => value.deserialize_any(visitor),
-            Template::Literal(Json::String(value)) => visitor.visit_str(value),
-            Template::Literal(Json::Array(_) | Json::Object(_)) => {
-                Err(de::Error::custom("a literal that is no scalar"))
+        match self.tree {
+            Tree::Template(Template::Expression(..)) => wanted(visitor),
+            Tree::Template(Template::Text(..)) => visitor.visit_str("text"),
+            Tree::Template(Template::List(items)) => self.list(List::Templates(items), visitor),
+            Tree::Template(Template::Mapping(mapping)) => {
+                self.mapping(Mapping::Templates(mapping.entries.iter()), visitor)
             }
-            Template::List(items) => self.list(items, visitor),
-            Template::Mapping(mapping) => self.mapping(&mapping.entries, visitor),
+            Tree::Template(Template::Literal(value)) | Tree::Value(value) => match value {
+                Json::Null => visitor.visit_unit(),
+                Json::Bool(value) => visitor.visit_bool(*value),
+                Json::Number(value) => value.deserialize_any(visitor),
+                Json::String(value) => visitor.visit_str(value),
+                Json::Array(items) => self.list(List::Values(items), visitor),
+                Json::Object(object) => self.mapping(Mapping::Values(object.iter()), visitor),
+            },
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum List<'t> {
+    Templates(&'t [Template]),
+    Values(&'t [Json]),
+}
+
+impl<'t> List<'t> {
+    fn get(self, index: usize) -> Option<Tree<'t>> {
+        match self {
+            Self::Templates(items) => items.get(index).map(Tree::Template),
+            Self::Values(items) => items.get(index).map(Tree::Value),
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::Templates(items) => items.len(),
+            Self::Values(items) => items.len(),
         }
     }
 }
 
 struct Items<'t> {
     list: &'t Sample<'t>,
-    items: std::iter::Enumerate<std::slice::Iter<'t, Template>>,
+    items: List<'t>,
+    next: usize,
 }
 
 impl<'de> de::SeqAccess<'de> for Items<'_> {
@@ -179,23 +225,47 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
-        let Some((index, item)) = self.items.next() else {
+        let index = self.next;
+        let Some(item) = self.items.get(index) else {
             return Ok(None);
         };
+        self.next += 1;
         let path = Path::Index(&self.list.path, index);
         self.list.inner(item, path, seed).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.items.len())
+        Some(self.items.len() - self.next)
+    }
+}
+
+enum Mapping<'t> {
+    Templates(std::slice::Iter<'t, (String, Template)>),
+    Values(serde_json::map::Iter<'t>),
+}
+
+impl<'t> Iterator for Mapping<'t> {
+    type Item = (&'t str, Tree<'t>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Templates(entries) => {
+                let (key, template) = entries.next()?;
+                Some((key, Tree::Template(template)))
+            }
+            Self::Values(entries) => {
+                let (key, value) = entries.next()?;
+                Some((key, Tree::Value(value)))
+            }
+        }
     }
 }
 
 struct Entries<'t> {
     mapping: &'t Sample<'t>,
-    entries: std::slice::Iter<'t, (String, Template)>,
+    entries: Mapping<'t>,
     /// The one whose key was read.
-    entry: Option<&'t (String, Template)>,
+    entry: Option<(&'t str, Tree<'t>)>,
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_> {
@@ -206,7 +276,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         seed: K,
     ) -> Result<Option<K::Value>, Error> {
         let ours = self.mapping.ours;
-        self.entry = self.entries.find(|(key, _)| !ours.contains(&key.as_str()));
+        self.entry = self.entries.find(|(key, _)| !ours.contains(key));
         self.entry
             .map(|(key, _)| seed.deserialize(de::value::StrDeserializer::new(key)))
             .transpose()
@@ -258,14 +328,17 @@ impl<'de> Deserializer<'de> for Sample<'_> {
 
     /// Asked for where no field of the type has the key.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let path = self.path.to_string();
-        self.findings.borrow_mut().unknown.push(path);
+        if let Some(findings) = self.findings {
+            findings.borrow_mut().unknown.push(self.path.to_string());
+        }
         visitor.visit_unit()
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.template {
-            Template::Literal(Json::Null) => visitor.visit_none(),
+        match self.tree {
+            Tree::Template(Template::Literal(Json::Null)) | Tree::Value(Json::Null) => {
+                visitor.visit_none()
+            }
             _ => visitor.visit_some(self),
         }
     }
@@ -287,7 +360,7 @@ impl<'de> Deserializer<'de> for Sample<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.or(visitor, |visitor| self.list(&[], visitor))
+        self.or(visitor, |visitor| self.list(List::Templates(&[]), visitor))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(
@@ -308,7 +381,9 @@ impl<'de> Deserializer<'de> for Sample<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.or(visitor, |visitor| self.mapping(&[], visitor))
+        self.or(visitor, |visitor| {
+            self.mapping(Mapping::Templates([].iter()), visitor)
+        })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -326,8 +401,10 @@ impl<'de> Deserializer<'de> for Sample<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.template {
-            Template::Literal(value) => value.clone().deserialize_enum(name, variants, visitor),
+        match self.tree {
+            Tree::Template(Template::Literal(value)) | Tree::Value(value) => {
+                value.clone().deserialize_enum(name, variants, visitor)
+            }
             _ => visitor.visit_enum(de::value::StrDeserializer::new(
                 variants.first().copied().unwrap_or(""),
             )),
