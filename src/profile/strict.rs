@@ -1,4 +1,5 @@
-//! Decoding as Kubernetes types: strictly of templates, before any value is known, and of values that they gave.
+//! Decoding of documents, and as Kubernetes types: strictly of templates, before any value is known, and of values
+//! that they gave.
 //!
 //! The API server decodes a patched pod leniently: a misspelt field vanishes without a word. So a
 //! profile's trees are decoded here, when the profile is loaded, with unknown fields refused. Where a tree
@@ -41,25 +42,38 @@ pub fn check<T: DeserializeOwned>(
     ours: &'static [&'static str],
     problems: &mut Vec<ProfileProblem>,
 ) {
-    let findings = RefCell::default();
-    let decoded = T::deserialize(Sample {
-        tree: Tree::Template(template),
-        ours,
-        path: Path::Root(path),
-        findings: Some(&findings),
-    });
-    let Findings { unknown, fault } = findings.into_inner();
+    let (decoded, unknown) = track::<T>(Tree::Template(template), path, ours);
     problems.extend(
         unknown
             .into_iter()
             .map(|path| ProfileProblem::new(path, "Kubernetes has no such field")),
     );
-    if let Err(error) = decoded {
-        problems.push(ProfileProblem::new(
-            fault.unwrap_or_else(|| path.to_owned()),
-            error.to_string(),
-        ));
-    }
+    problems.extend(decoded.err());
+}
+
+/// Decodes a document as `T`. Beside it, or the first that is wrong, come the paths of unknown fields.
+pub fn document<T: DeserializeOwned>(tree: &Json) -> (Result<T, ProfileProblem>, Vec<String>) {
+    track(Tree::Value(tree), "", &[])
+}
+
+fn track<T: DeserializeOwned>(
+    tree: Tree<'_>,
+    path: &str,
+    ours: &'static [&'static str],
+) -> (Result<T, ProfileProblem>, Vec<String>) {
+    let findings = RefCell::default();
+    let decoded = T::deserialize(Sample {
+        tree,
+        ours,
+        path: Path::Root(path),
+        findings: Some(&findings),
+    });
+    let Findings { unknown, fault } = findings.into_inner();
+    let decoded = decoded.map_err(|error| {
+        let path = fault.unwrap_or_else(|| path.to_owned());
+        ProfileProblem::new(path, error.to_string())
+    });
+    (decoded, unknown)
 }
 
 /// Decodes a value as `T`. Unknown fields are passed over: what a template gives may hold one, in an expression's
@@ -86,7 +100,7 @@ struct Findings {
     fault: Option<String>,
 }
 
-/// Where in a profile a template stands.
+/// Where in a document a tree stands.
 #[derive(Clone, Copy)]
 enum Path<'p> {
     Root(&'p str),
@@ -98,6 +112,7 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root(path) => f.write_str(path),
+            Self::Field(Path::Root(""), field) => f.write_str(field),
             Self::Field(outer, field) => write!(f, "{outer}.{field}"),
             Self::Index(outer, index) => write!(f, "{outer}[{index}]"),
         }
