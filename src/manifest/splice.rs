@@ -100,7 +100,7 @@ fn changes<L: AsRef<str>>(before: &[L], after: &[L]) -> Vec<(Range<usize>, Range
     };
     // An empty range has the number of the line before it, another that of its first line, counted from 1.
     let lines = |range: HunkRange| {
-        let start = range.start() - usize::from(range.len() > 0);
+        let start = range.start() - usize::from(!range.is_empty());
         start..start + range.len()
     };
     DiffOptions::new()
