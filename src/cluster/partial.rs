@@ -102,3 +102,44 @@ pub(super) struct CustomResourceDefinitionCondition {
     pub(super) status: String,
     pub(super) message: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CustomResourceDefinition, Deployment, Node};
+    use serde_json::json;
+
+    #[test]
+    fn a_node_says_its_version_whatever_else_it_has() {
+        let version = |node| {
+            let node: Node = serde_json::from_value(node).unwrap();
+            node.status
+                .and_then(|status| status.node_info)
+                .map(|info| info.kubelet_version)
+        };
+        let info = json!({"kubeletVersion": "v1.28.15", "osImage": "x"});
+        let full = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}, "spec": {"podCIDR": "10.0.0.0/24"},
+            "status": {"nodeInfo": info, "images": [{"names": ["x"]}]},
+        });
+        assert_eq!(version(full).as_deref(), Some("v1.28.15"));
+        assert_eq!(version(json!({"metadata": {}})), None);
+        assert_eq!(version(json!({"metadata": {}, "status": {}})), None);
+    }
+
+    #[test]
+    fn what_a_deployment_and_a_definition_may_lack_is_absent() {
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {}, "spec": {"template": {"spec": {"containers": [{"name": "a"}]}}},
+        }))
+        .unwrap();
+        let pod = deployment.spec.template.spec.unwrap();
+        assert!(pod.containers[0].args.is_none());
+        assert!(pod.volumes.is_none() && pod.service_account_name.is_none());
+        let definition: CustomResourceDefinition = serde_json::from_value(json!({
+            "metadata": {}, "spec": {"versions": [{"name": "v1alpha1", "storage": true}]},
+            "status": {"conditions": null, "storedVersions": null},
+        }))
+        .unwrap();
+        assert!(definition.status.unwrap().conditions.is_none());
+    }
+}

@@ -23,8 +23,8 @@ use crate::run;
 /// The released program, also the name of its file.
 const PROGRAM: &str = "outrigger";
 
-/// A little more than it was when this was written. The goal is 12 MB; this keeps it from growing unseen.
-const LARGEST: u64 = 25_000_000;
+/// A little more than the 18.7 MB that it was when this was written. The goal is 12 MB; this keeps it from growing unseen.
+const LARGEST: u64 = 18_900_000;
 
 /// The platform on which Rust links with LLD, which has [`LINKER_FLAGS`].
 const LLD_HOST: &str = "x86_64-unknown-linux-gnu";
