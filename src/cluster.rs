@@ -9,6 +9,7 @@ pub mod check;
 pub mod crd;
 pub mod events;
 pub mod namespaces;
+mod partial;
 pub mod profiles;
 pub mod registration;
 pub mod standing;

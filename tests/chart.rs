@@ -109,10 +109,9 @@ fn check(helm: &Helm, case: &str, update: bool) -> Result<()> {
     }
     let expected = read(&golden)?;
     if rendered != expected {
-        let difference = similar::TextDiff::from_lines(&expected, &rendered);
         bail!(
             "rendered otherwise than expected (UPDATE_GOLDENS=1 rewrites it):\n{}",
-            difference.unified_diff().header("expected", "rendered")
+            diffy::create_patch(&expected, &rendered)
         );
     }
     Ok(())

@@ -8,11 +8,10 @@ mod call;
 mod hooks;
 mod rights;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Client};
+use kube::Client;
 use serde::Serialize;
 
-use super::{crd, is_status, profiles, said, version};
+use super::{crd, is_status, partial, profiles, said, version};
 use crate::inject::SidecarMode;
 use crate::profile::Defaults;
 use hooks::Registered;
@@ -147,8 +146,7 @@ async fn definition(client: &Client) -> Finding {
     const CHECK: &str = "crd";
     const APPLY: &str = "run outrigger crd | kubectl apply --server-side -f -";
     let name = format!("{}.{}", crd::PLURAL, crd::GROUP);
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let found = match api.get_opt(&name).await {
+    let found = match partial::definitions(client.clone()).get_opt(&name).await {
         Ok(Some(found)) => found,
         Ok(None) => {
             return Finding::fail(

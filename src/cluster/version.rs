@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 
+use super::partial;
 use super::standing::Following;
 use crate::inject::SidecarMode;
 
@@ -54,7 +54,7 @@ pub async fn sidecar_mode(client: &Client) -> Result<(SidecarMode, String), kube
         let reason = format!("the API server is of Kubernetes 1.{minor}");
         return Ok((SidecarMode::Container, reason));
     }
-    let nodes: Api<Node> = Api::all(client.clone());
+    let nodes = partial::nodes(client.clone());
     let mut page = ListParams::default().limit(PAGE);
     let mut count = 0_usize;
     loop {

@@ -20,6 +20,7 @@ use crate::profile::Profile;
 use crate::profile::compile::{Rule, Share, Variable};
 use crate::profile::expression::{RequestScope, Scope, json_to_cel};
 use crate::profile::privilege;
+use crate::profile::strict;
 use crate::profile::template::{RenderError, Template};
 
 /// Renders one instance. `None` if there were problems, which are then added.
@@ -337,7 +338,7 @@ fn for_application<T: DeserializeOwned, I>(
 }
 
 fn decode<T: DeserializeOwned>(json: &Json, path: &str) -> Result<T, Fault> {
-    T::deserialize(json).map_err(|error| misfit(path, &error, json))
+    strict::decode(json).map_err(|error| misfit(path, &error, json))
 }
 
 fn misfit(path: &str, error: &serde_json::Error, json: &Json) -> Fault {

@@ -1,7 +1,7 @@
 //! The outcome for standard output: `-o yaml`, `json`, `patch` and `diff`.
 
+use diffy::{DiffOptions, PatchFormatter};
 use serde_json::{Value, json};
-use similar::TextDiff;
 
 use super::workload::Applied;
 use super::{BYTE_ORDER_MARK, ManifestError, Stream};
@@ -143,13 +143,14 @@ pub fn diff(streams: &[Stream]) -> Result<String, ManifestError> {
     let mut out = String::new();
     for stream in streams.iter().filter(|stream| stream.is_changed()) {
         let (before, after) = (stream.before(), stream.after()?);
-        let diff = TextDiff::from_lines(&before, &after);
-        out.push_str(
-            &diff
-                .unified_diff()
-                .header(&stream.name, &stream.name)
-                .to_string(),
-        );
+        let patch = DiffOptions::new()
+            .set_original_filename(stream.name.clone())
+            .set_modified_filename(stream.name.clone())
+            .create_patch(&before, &after);
+        if !patch.hunks().is_empty() {
+            let format = PatchFormatter::new().suppress_blank_empty(false);
+            out.push_str(&format.fmt_patch(&patch).to_string());
+        }
     }
     Ok(out)
 }

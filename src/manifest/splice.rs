@@ -6,8 +6,10 @@
 //! where lines belong, and nothing depends on its being a good one: the caller reads the outcome
 //! again and takes it only if it means exactly what it should.
 
+use std::ops::Range;
+
+use diffy::{DiffOptions, HunkRange};
 use serde_json::Value;
-use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::encode::{self, Layout};
 
@@ -69,32 +71,45 @@ fn matching(before: &[&str], lines: &[&str]) -> Vec<Option<usize>> {
     let ours: Vec<String> = before.iter().map(|line| essence(line)).collect();
     let theirs: Vec<String> = content.iter().map(|index| essence(lines[*index])).collect();
     let mut matches = vec![None; before.len()];
-    for op in capture_diff_slices(Algorithm::Patience, &ours, &theirs) {
-        match op {
-            DiffOp::Equal {
-                old_index,
-                new_index,
-                len,
-            } => {
-                for step in 0..len {
-                    matches[old_index + step] = Some(content[new_index + step]);
-                }
-            }
-            // As many lines here as there: the same ones, spelt otherwise (`0644` and `420`).
-            DiffOp::Replace {
-                old_index,
-                old_len,
-                new_index,
-                new_len,
-            } if old_len == new_len => {
-                for step in 0..old_len {
-                    matches[old_index + step] = Some(content[new_index + step]);
-                }
-            }
-            _ => {}
+    let mut equate = |ours: Range<usize>, theirs: Range<usize>| {
+        for (ours, theirs) in ours.zip(theirs) {
+            matches[ours] = Some(content[theirs]);
         }
+    };
+    let (mut own, mut other) = (0, 0);
+    for (old, new) in changes(&ours, &theirs) {
+        equate(own..old.start, other..new.start);
+        // As many lines here as there: the same ones, spelt otherwise (`0644` and `420`).
+        if old.len() == new.len() {
+            equate(old.clone(), new.clone());
+        }
+        (own, other) = (old.end, new.end);
     }
+    equate(own..ours.len(), other..theirs.len());
     matches
+}
+
+/// Where `after` differs from `before`, in order: the lines that go, and those that come in their place. What is
+/// between two changes is the same in both.
+fn changes<L: AsRef<str>>(before: &[L], after: &[L]) -> Vec<(Range<usize>, Range<usize>)> {
+    let text = |lines: &[L]| -> String {
+        lines
+            .iter()
+            .flat_map(|line| [line.as_ref(), "\n"])
+            .collect()
+    };
+    // An empty range has the number of the line before it, another that of its first line, counted from 1.
+    let lines = |range: HunkRange| {
+        let start = range.start() - usize::from(!range.is_empty());
+        start..start + range.len()
+    };
+    DiffOptions::new()
+        .set_context_len(0)
+        .create_patch(&text(before), &text(after))
+        .hunks()
+        .iter()
+        .map(|hunk| (lines(hunk.old_range()), lines(hunk.new_range())))
+        .collect()
 }
 
 fn splice(
@@ -107,11 +122,7 @@ fn splice(
     let mut dropped = vec![false; lines.len()];
     // What goes in front of each of the author's lines, and at the end.
     let mut inserted: Vec<Vec<String>> = vec![Vec::new(); lines.len() + 1];
-    for op in capture_diff_slices(Algorithm::Myers, before, after) {
-        let (old, new) = (op.old_range(), op.new_range());
-        if matches!(op, DiffOp::Equal { .. }) {
-            continue;
-        }
+    for (old, new) in changes(before, after) {
         // Comments above a line that is replaced stay above what replaces it (`volumes: []`, then
         // `volumes:`), and below what comes new before it.
         let ahead = match before.get(old.start) {

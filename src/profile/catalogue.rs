@@ -13,6 +13,7 @@ use super::compile::{self, Profile};
 use super::document::{ProfileError, ProfileProblem};
 use super::matching::Matching;
 use super::parameter::{self, Value};
+use super::strict;
 use crate::yaml;
 
 /// The profiles that are compiled into the binary.
@@ -105,8 +106,11 @@ impl Defaults {
                 "unknown key, expected \"profileDefaults\"".to_owned(),
             ));
         }
-        serde_path_to_error::deserialize(tree)
-            .map_err(|error| refuse(error.path().to_string(), error.inner().to_string()))
+        let (decoded, _) = strict::document(&tree);
+        decoded.map_err(|problem| CatalogueError {
+            source: source.to_owned(),
+            problems: vec![problem],
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::parameter::ParameterSpec;
+use super::strict;
 pub use crate::yaml::locate::Position;
 
 /// The API group and version of a profile.
@@ -375,48 +376,21 @@ impl Document {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let mut unknown = Vec::new();
-        let mut note = |path: serde_ignored::Path<'_>| {
-            let path = path.to_string();
-            // A cluster's copy carries a status that is ours to write.
-            if path != "status" && !path.starts_with("status.") {
-                unknown.push(ProfileProblem::new(clean_path(&path), "unknown field"));
-            }
-        };
-        let decoded: Result<Self, _> =
-            serde_path_to_error::deserialize(serde_ignored::Deserializer::new(tree, &mut note));
-        problems.append(&mut unknown);
+        let (decoded, unknown) = strict::document(tree);
+        problems.extend(
+            unknown
+                .into_iter()
+                // A cluster's copy carries a status that is ours to write.
+                .filter(|path| path != "status" && !path.starts_with("status."))
+                .map(|path| ProfileProblem::new(path, "unknown field")),
+        );
         match decoded {
             Ok(document) if problems.is_empty() => Ok(document),
             Ok(_) => Err(problems),
-            Err(error) => {
-                let path = error.path().to_string();
-                problems.push(ProfileProblem::new(
-                    clean_path(&path),
-                    error.into_inner().to_string(),
-                ));
+            Err(problem) => {
+                problems.push(problem);
                 Err(problems)
             }
         }
     }
-}
-
-/// The path of a decoder in our notation: `.` alone is the root, an optional value's `?` is dropped, and
-/// list indexes are written `[0]`.
-pub(super) fn clean_path(path: &str) -> String {
-    let mut clean = String::new();
-    for part in path
-        .split('.')
-        .filter(|part| !part.is_empty() && *part != "?")
-    {
-        if part.bytes().all(|byte| byte.is_ascii_digit()) {
-            clean.push_str(&format!("[{part}]"));
-        } else {
-            if !clean.is_empty() {
-                clean.push('.');
-            }
-            clean.push_str(part);
-        }
-    }
-    clean
 }

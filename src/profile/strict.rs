@@ -1,16 +1,19 @@
-//! Strict decoding of templates as Kubernetes types, before any value is known.
+//! Decoding of documents, and as Kubernetes types: strictly of templates, before any value is known, and of values
+//! that they gave.
 //!
 //! The API server decodes a patched pod leniently: a misspelt field vanishes without a word. So a
 //! profile's trees are decoded here, when the profile is loaded, with unknown fields refused. Where a tree
 //! holds an expression, the decoder is given whatever the type at that place wants; every branch is seen,
 //! whatever its `includeWhen` says.
 
-use serde::de::value::MapDeserializer;
+use std::cell::RefCell;
+use std::fmt;
+
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, Visitor};
 use serde_json::{Error, Value as Json};
 
-use super::document::{ProfileProblem, clean_path};
-use super::template::{Mapping, Template};
+use super::document::ProfileProblem;
+use super::template::Template;
 
 /// Decodes each item of a list template as `T`.
 ///
@@ -39,92 +42,245 @@ pub fn check<T: DeserializeOwned>(
     ours: &'static [&'static str],
     problems: &mut Vec<ProfileProblem>,
 ) {
-    let join = |inner: &str| {
-        let inner = clean_path(inner);
-        match inner.as_str() {
-            "" => path.to_owned(),
-            index if index.starts_with('[') => format!("{path}{index}"),
-            field => format!("{path}.{field}"),
+    let (decoded, unknown) = track::<T>(Tree::Template(template), path, ours);
+    problems.extend(
+        unknown
+            .into_iter()
+            .map(|path| ProfileProblem::new(path, "Kubernetes has no such field")),
+    );
+    problems.extend(decoded.err());
+}
+
+/// Decodes a document as `T`. Beside it, or the first that is wrong, come the paths of unknown fields.
+pub fn document<T: DeserializeOwned>(tree: &Json) -> (Result<T, ProfileProblem>, Vec<String>) {
+    track(Tree::Value(tree), "", &[])
+}
+
+fn track<T: DeserializeOwned>(
+    tree: Tree<'_>,
+    path: &str,
+    ours: &'static [&'static str],
+) -> (Result<T, ProfileProblem>, Vec<String>) {
+    let findings = RefCell::default();
+    let decoded = T::deserialize(Sample {
+        tree,
+        ours,
+        path: Path::Root(path),
+        findings: Some(&findings),
+    });
+    let Findings { unknown, fault } = findings.into_inner();
+    let decoded = decoded.map_err(|error| {
+        let path = fault.unwrap_or_else(|| path.to_owned());
+        ProfileProblem::new(path, error.to_string())
+    });
+    (decoded, unknown)
+}
+
+/// Decodes a value as `T`. Unknown fields are passed over: what a template gives may hold one, in an expression's
+/// value, and the API server drops it.
+///
+/// # Errors
+///
+/// As decoding by `serde_json` has them.
+pub fn decode<T: DeserializeOwned>(value: &Json) -> Result<T, Error> {
+    T::deserialize(Sample {
+        tree: Tree::Value(value),
+        ours: &[],
+        path: Path::Root(""),
+        findings: None,
+    })
+}
+
+/// What decoding finds beside its outcome.
+#[derive(Default)]
+struct Findings {
+    /// The paths of fields that no type has.
+    unknown: Vec<String>,
+    /// The path of the innermost value that could not be decoded.
+    fault: Option<String>,
+}
+
+/// Where in a document a tree stands.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Root(&'p str),
+    Field(&'p Path<'p>, &'p str),
+    Index(&'p Path<'p>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(path) => f.write_str(path),
+            Self::Field(Path::Root(""), field) => f.write_str(field),
+            Self::Field(outer, field) => write!(f, "{outer}.{field}"),
+            Self::Index(outer, index) => write!(f, "{outer}[{index}]"),
         }
-    };
-    let mut unknown = Vec::new();
-    let decoded: Result<T, _> = {
-        let mut note = |field: serde_ignored::Path<'_>| {
-            unknown.push(ProfileProblem::new(
-                join(&field.to_string()),
-                "Kubernetes has no such field",
-            ));
-        };
-        let sample = Sample { template, ours };
-        serde_path_to_error::deserialize(serde_ignored::Deserializer::new(sample, &mut note))
-    };
-    problems.append(&mut unknown);
-    if let Err(error) = decoded {
-        let inner = error.path().to_string();
-        problems.push(ProfileProblem::new(
-            join(&inner),
-            error.into_inner().to_string(),
-        ));
     }
 }
 
-/// A template as something that can be decoded.
+/// What is decoded.
+#[derive(Clone, Copy)]
+enum Tree<'t> {
+    Template(&'t Template),
+    Value(&'t Json),
+}
+
+/// A tree as something that can be decoded.
+///
+/// It keeps book of paths and unknown fields itself, and is the only decoder that any type is given here: every
+/// Kubernetes type is compiled once more for each other one, such as a wrapper, or a map of another kind.
 #[derive(Clone, Copy)]
 struct Sample<'t> {
-    template: &'t Template,
+    tree: Tree<'t>,
     ours: &'static [&'static str],
+    path: Path<'t>,
+    /// Where they go, if anyone wants them.
+    findings: Option<&'t RefCell<Findings>>,
 }
 
 impl<'t> Sample<'t> {
-    fn of(template: &'t Template) -> Self {
-        Self {
-            template,
+    /// Decodes a part of what this tree holds.
+    fn inner<'de, S: DeserializeSeed<'de>>(
+        &self,
+        tree: Tree<'_>,
+        path: Path<'_>,
+        seed: S,
+    ) -> Result<S::Value, Error> {
+        let decoded = seed.deserialize(Sample {
+            tree,
             ours: &[],
+            path,
+            findings: self.findings,
+        });
+        if let (Err(_), Some(findings)) = (&decoded, self.findings) {
+            let fault = &mut findings.borrow_mut().fault;
+            fault.get_or_insert_with(|| path.to_string());
         }
+        decoded
     }
 
-    fn mapping<'de, V: Visitor<'de>>(
-        self,
-        mapping: &'t Mapping,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_map(Entries {
-            entries: mapping.entries.iter(),
-            ours: self.ours,
-            value: None,
+    fn list<'de, V: Visitor<'de>>(&self, items: List<'t>, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_seq(Items {
+            list: self,
+            items,
+            next: 0,
         })
     }
 
-    /// Decodes what the template holds, or, at an expression, what `wanted` makes up.
+    fn mapping<'de, V: Visitor<'de>>(
+        &self,
+        entries: Mapping<'t>,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_map(Entries {
+            mapping: self,
+            entries,
+            entry: None,
+        })
+    }
+
+    /// Decodes what the tree holds, or, at an expression, what `wanted` makes up.
     fn or<'de, V: Visitor<'de>>(
         self,
         visitor: V,
         wanted: impl FnOnce(V) -> Result<V::Value, Error>,
     ) -> Result<V::Value, Error> {
-        match self.template {
-            Template::Expression(..) => wanted(visitor),
-            Template::Text(..) => visitor.visit_str("text"),
-            Template::Literal(value) => value.clone().deserialize_any(visitor),
-            Template::List(items) => visitor.visit_seq(de::value::SeqDeserializer::new(
-                items.iter().map(Sample::of),
-            )),
-            Template::Mapping(mapping) => self.mapping(mapping, visitor),
+        match self.tree {
+            Tree::Template(Template::Expression(..)) => wanted(visitor),
+            Tree::Template(Template::Text(..)) => visitor.visit_str("text"),
+            Tree::Template(Template::List(items)) => self.list(List::Templates(items), visitor),
+            Tree::Template(Template::Mapping(mapping)) => {
+                self.mapping(Mapping::Templates(mapping.entries.iter()), visitor)
+            }
+            Tree::Template(Template::Literal(value)) | Tree::Value(value) => match value {
+                Json::Null => visitor.visit_unit(),
+                Json::Bool(value) => visitor.visit_bool(*value),
+                Json::Number(value) => value.deserialize_any(visitor),
+                Json::String(value) => visitor.visit_str(value),
+                Json::Array(items) => self.list(List::Values(items), visitor),
+                Json::Object(object) => self.mapping(Mapping::Values(object.iter()), visitor),
+            },
         }
     }
 }
 
-impl<'de> de::IntoDeserializer<'de, Error> for Sample<'_> {
-    type Deserializer = Self;
+#[derive(Clone, Copy)]
+enum List<'t> {
+    Templates(&'t [Template]),
+    Values(&'t [Json]),
+}
 
-    fn into_deserializer(self) -> Self {
-        self
+impl<'t> List<'t> {
+    fn get(self, index: usize) -> Option<Tree<'t>> {
+        match self {
+            Self::Templates(items) => items.get(index).map(Tree::Template),
+            Self::Values(items) => items.get(index).map(Tree::Value),
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::Templates(items) => items.len(),
+            Self::Values(items) => items.len(),
+        }
+    }
+}
+
+struct Items<'t> {
+    list: &'t Sample<'t>,
+    items: List<'t>,
+    next: usize,
+}
+
+impl<'de> de::SeqAccess<'de> for Items<'_> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        let index = self.next;
+        let Some(item) = self.items.get(index) else {
+            return Ok(None);
+        };
+        self.next += 1;
+        let path = Path::Index(&self.list.path, index);
+        self.list.inner(item, path, seed).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len() - self.next)
+    }
+}
+
+enum Mapping<'t> {
+    Templates(std::slice::Iter<'t, (String, Template)>),
+    Values(serde_json::map::Iter<'t>),
+}
+
+impl<'t> Iterator for Mapping<'t> {
+    type Item = (&'t str, Tree<'t>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Templates(entries) => {
+                let (key, template) = entries.next()?;
+                Some((key, Tree::Template(template)))
+            }
+            Self::Values(entries) => {
+                let (key, value) = entries.next()?;
+                Some((key, Tree::Value(value)))
+            }
+        }
     }
 }
 
 struct Entries<'t> {
-    entries: std::slice::Iter<'t, (String, Template)>,
-    ours: &'static [&'static str],
-    value: Option<&'t Template>,
+    mapping: &'t Sample<'t>,
+    entries: Mapping<'t>,
+    /// The one whose key was read.
+    entry: Option<(&'t str, Tree<'t>)>,
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_> {
@@ -134,18 +290,19 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Error> {
-        let ours = self.ours;
-        let Some((key, value)) = self.entries.find(|(key, _)| !ours.contains(&key.as_str())) else {
-            return Ok(None);
-        };
-        self.value = Some(value);
-        seed.deserialize(de::value::StrDeserializer::new(key))
-            .map(Some)
+        let ours = self.mapping.ours;
+        self.entry = self.entries.find(|(key, _)| !ours.contains(key));
+        self.entry
+            .map(|(key, _)| seed.deserialize(de::value::StrDeserializer::new(key)))
+            .transpose()
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        match self.value.take() {
-            Some(template) => seed.deserialize(Sample::of(template)),
+        match self.entry.take() {
+            Some((key, value)) => {
+                let path = Path::Field(&self.mapping.path, key);
+                self.mapping.inner(value, path, seed)
+            }
             None => Err(de::Error::custom("a value was read before its key")),
         }
     }
@@ -182,12 +339,21 @@ impl<'de> Deserializer<'de> for Sample<'_> {
         deserialize_byte_buf => visit_bytes(b"text");
         deserialize_identifier => visit_str("text");
         deserialize_unit => visit_unit();
-        deserialize_ignored_any => visit_unit();
+    }
+
+    /// Asked for where no field of the type has the key.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let Some(findings) = self.findings {
+            findings.borrow_mut().unknown.push(self.path.to_string());
+        }
+        visitor.visit_unit()
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.template {
-            Template::Literal(Json::Null) => visitor.visit_none(),
+        match self.tree {
+            Tree::Template(Template::Literal(Json::Null)) | Tree::Value(Json::Null) => {
+                visitor.visit_none()
+            }
             _ => visitor.visit_some(self),
         }
     }
@@ -209,11 +375,7 @@ impl<'de> Deserializer<'de> for Sample<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.or(visitor, |visitor| {
-            visitor.visit_seq(de::value::SeqDeserializer::new(std::iter::empty::<
-                Sample<'_>,
-            >()))
-        })
+        self.or(visitor, |visitor| self.list(List::Templates(&[]), visitor))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(
@@ -235,9 +397,7 @@ impl<'de> Deserializer<'de> for Sample<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.or(visitor, |visitor| {
-            visitor.visit_map(MapDeserializer::new(
-                std::iter::empty::<(&str, Sample<'_>)>(),
-            ))
+            self.mapping(Mapping::Templates([].iter()), visitor)
         })
     }
 
@@ -256,8 +416,10 @@ impl<'de> Deserializer<'de> for Sample<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.template {
-            Template::Literal(value) => value.clone().deserialize_enum(name, variants, visitor),
+        match self.tree {
+            Tree::Template(Template::Literal(value)) | Tree::Value(value) => {
+                value.clone().deserialize_enum(name, variants, visitor)
+            }
             _ => visitor.visit_enum(de::value::StrDeserializer::new(
                 variants.first().copied().unwrap_or(""),
             )),

@@ -34,9 +34,7 @@ fn the_readme_has_the_table_of_values() -> Result<()> {
     ensure!(
         given == table,
         "the table of values in {path} is stale (UPDATE_GOLDENS=1 rewrites it):\n{}",
-        similar::TextDiff::from_lines(given, &table)
-            .unified_diff()
-            .header("README.md", "values.yaml")
+        diffy::create_patch(given, &table)
     );
     Ok(())
 }

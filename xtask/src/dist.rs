@@ -23,8 +23,20 @@ use crate::run;
 /// The released program, also the name of its file.
 const PROGRAM: &str = "outrigger";
 
-/// A little more than it was when this was written. The goal is 12 MB; this keeps it from growing unseen.
-const LARGEST: u64 = 25_000_000;
+/// A little more than the 18.7 MB that it was when this was written. The goal is 12 MB; this keeps it from growing unseen.
+const LARGEST: u64 = 18_900_000;
+
+/// The platform on which Rust links with LLD, which has [`LINKER_FLAGS`].
+const LLD_HOST: &str = "x86_64-unknown-linux-gnu";
+
+/// What makes the binary smaller where it is linked. Functions of the same code become one: what compares their
+/// addresses would see it, but to Rust they are of no value (the compiler merges and copies functions itself), and
+/// functions that catch or clean up while a panic unwinds are left alone. Relocations are packed, which the static
+/// C library unpacks since glibc 2.36.
+const LINKER_FLAGS: [&str; 2] = [
+    "-Clink-arg=-Wl,--icf=all",
+    "-Clink-arg=-Wl,-z,pack-relative-relocs",
+];
 
 /// Tells `tests/image.rs` which binary the image holds.
 const IMAGE_BINARY: &str = "OUTRIGGER_IMAGE_BINARY";
@@ -80,6 +92,9 @@ impl Build {
             (&self.target, "/target"),
         ];
         let mut flags = vec![OsString::from("-Ctarget-feature=+crt-static")];
+        if host == LLD_HOST {
+            flags.extend(LINKER_FLAGS.map(OsString::from));
+        }
         let mut c_flags = OsString::new();
         for (folder, name) in folders {
             let mut rename = folder.clone().into_os_string();

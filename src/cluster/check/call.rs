@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::PostParams;
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -51,15 +52,15 @@ pub(super) async fn probe(client: &Client, registered: &Registered, options: &Op
             }
         }
     };
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    let pod = json!({
-        "metadata": {"name": "outrigger-check", "labels": labels, "annotations": {INJECT: PROFILE}},
+    // Without the type, which is a lot of code for a pod that says so little.
+    let resource = ApiResource::erase::<Pod>(&());
+    let pods: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
+    let mut pod = DynamicObject::new("outrigger-check", &resource).data(json!({
         "spec": {"containers": [{"name": "none", "image": "example.invalid/none"}]},
-    });
-    let pod = match serde_json::from_value(pod) {
-        Ok(pod) => pod,
-        Err(error) => return Finding::warn(CHECK, error.to_string(), "report this"),
-    };
+    }));
+    pod.metadata.labels = Some(labels);
+    let asked = BTreeMap::from([(INJECT.to_owned(), PROFILE.to_owned())]);
+    pod.metadata.annotations = Some(asked);
     let dry = PostParams {
         dry_run: true,
         ..PostParams::default()

@@ -3,10 +3,10 @@
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::{Api, Client};
+use kube::Client;
 
 use super::{Finding, Options, unseen};
+use crate::cluster::partial::{self, Deployment};
 use crate::cluster::registration::{self, Hook, NAMESPACES, PODS};
 
 const CHECK: &str = "registration";
@@ -48,7 +48,7 @@ impl Registered {
         }
         found.hooks.retain(|hook| is_sought(hook, options));
         if let Some((name, namespace)) = found.service() {
-            let api: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
+            let api = partial::deployments(client.clone(), &namespace);
             // The chart gives both one name. Without it less is known, and each check says so for itself.
             found.deployment = api.get_opt(&name).await.ok().flatten();
         }

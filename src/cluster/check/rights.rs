@@ -287,7 +287,8 @@ mod tests {
             ..Hook::default()
         };
         let containers = json!([{"name": "outrigger", "args": arguments}]);
-        let deployment = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        let deployment =
+            json!({"metadata": {}, "spec": {"template": {"spec": {"containers": containers}}}});
         let mut registered = Registered::default();
         registered.hooks = vec![
             hook(Kind::Mutating, PODS),

@@ -116,3 +116,12 @@ fn a_diff_shows_the_lines_of_the_files_that_change() {
     );
     assert_eq!(diff(&streams[..1]).unwrap(), "");
 }
+
+#[test]
+fn a_diff_keeps_empty_lines_and_says_where_a_last_line_has_no_end() {
+    let pod = "kind: Pod\napiVersion: v1\n\nmetadata:\n  name: a";
+    assert_eq!(
+        diff(&[named(labelled(stream(pod)), "b.yaml")]).unwrap(),
+        "--- b.yaml\n+++ b.yaml\n@@ -2,4 +2,6 @@\n apiVersion: v1\n \n metadata:\n-  name: a\n\\ No newline at end of file\n+  name: a\n+  labels:\n+    \"on\": \"yes\"\n"
+    );
+}
