@@ -23,7 +23,8 @@ use crate::run;
 /// The released program, also the name of its file.
 const PROGRAM: &str = "outrigger";
 
-/// A little more than the 18.7 MB that it was when this was written. The goal is 12 MB; this keeps it from growing unseen.
+/// A little more than the 18.7 MB that it was on [`LLD_HOST`] when this was written. The goal is 12 MB; this keeps it from
+/// growing unseen.
 const LARGEST: u64 = 18_900_000;
 
 /// The platform on which Rust links with LLD, which has [`LINKER_FLAGS`].
@@ -171,7 +172,7 @@ fn make_binary() -> Result<PathBuf> {
         checksum(&binary)?
     );
     ensure!(
-        size <= LARGEST,
+        size <= LARGEST || host()? != LLD_HOST,
         "the binary has {size} bytes, and {LARGEST} at most are meant: look at what came with it (`cargo tree`)"
     );
     Ok(binary)
