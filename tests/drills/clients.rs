@@ -164,13 +164,21 @@ pub(crate) async fn drill_15_slow_clients() -> Result {
     is_well(&attacked).await
 }
 
-/// Opens connections, some at a time.
-async fn open(served: &Served, count: usize) -> Result<Vec<Client>> {
+/// Opens connections, some at a time. Those that are to be `used` have asked once: one that never did makes room for
+/// others when places are scarce.
+async fn open(served: &Served, count: usize, used: bool) -> Result<Vec<Client>> {
     let mut opening = JoinSet::new();
     let mut open = Vec::with_capacity(count);
     for number in 0..count {
         let (address, authority) = (served.address, Arc::clone(&served.authority));
-        opening.spawn(async move { Client::tls(address, &authority, &[b"http/1.1"]).await });
+        opening.spawn(async move {
+            let mut client = Client::tls(address, &authority, &[b"http/1.1"]).await?;
+            if used {
+                let answer = client.post(small("open")).await?;
+                ensure!(answer.status == 200, "{answer:?}");
+            }
+            Ok(client)
+        });
         if opening.len() >= 16 || number + 1 == count {
             let one = opening.join_next().await.context("none was opened")?;
             open.push(one??);
@@ -188,9 +196,12 @@ pub(crate) async fn drill_16_idle_connections() -> Result {
     allow_open_files(count as u64 + 1_000)?;
     let room = (count + 100).to_string();
     let served = serve(&["--max-connections", &room]).await?;
-    let (_, before) = (open(&served, 1).await?, served.daemon.memory("VmRSS")?);
+    let (_, before) = (
+        open(&served, 1, true).await?,
+        served.daemon.memory("VmRSS")?,
+    );
     let start = Instant::now();
-    let mut idle = open(&served, count).await?;
+    let mut idle = open(&served, count, true).await?;
     let opened = start.elapsed();
     let after = served.daemon.memory("VmRSS")?;
     served.wait_metric(CONNECTIONS, count as f64).await?;
@@ -582,7 +593,7 @@ pub(crate) async fn drill_27_clients_that_give_up() -> Result {
             (&whole[..100_000], each),
             (&whole, 0),
         ] {
-            let mut clients = open(&served, each).await?;
+            let mut clients = open(&served, each, false).await?;
             for client in &mut clients {
                 client.send(bytes).await?;
             }
