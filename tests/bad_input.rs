@@ -1285,7 +1285,7 @@ fn reviews_of_something_else_are_allowed_untouched() {
     ] {
         let reviewed = review(body.as_bytes()).unwrap();
         assert_eq!(reviewed.summary.reason, "NotPodCreate", "{body:.300}");
-        assert_eq!(reviewed.body, br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u","allowed":true}}"#);
+        assert_eq!(reviewed.body, br#"{"response":{"uid":"u","allowed":true},"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#);
     }
 }
 

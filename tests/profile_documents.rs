@@ -421,6 +421,11 @@ fn expressions_are_checked_when_the_profile_is_loaded() {
             "no parameter \"p\"",
         ),
         (
+            "validations: [['true', m, null, more]]",
+            "spec.validations[0]",
+            "fewer elements",
+        ),
+        (
             "validations: [{expression: 'true'}]",
             "spec.validations[0]",
             "missing field `message`",

@@ -18,7 +18,7 @@ mod reviews;
 use clap::{Parser, Subcommand};
 use testkit::{Result, Served};
 
-/// The program as it is released.
+/// The program with all optimisations; the released one is also linked statically (`cargo xtask dist`).
 const OUTRIGGER: &str = env!("CARGO_BIN_EXE_outrigger");
 
 /// Words in front of a server whose CPU time is measured: one core is its own, and its runtime has one thread.

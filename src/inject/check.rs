@@ -160,13 +160,13 @@ pub fn check(pod: &Pod<'_>, plan: &Plan<'_>, claims: &[&str], problems: &mut Vec
                 let Some(new) = plan.containers.get(index) else {
                     continue;
                 };
+                rules.problems.extend(new.fragment.faults.iter().cloned());
                 let shared = plan.shared_with(new).map(|new| &new.mount);
                 for mount in shared.clone() {
                     rules.mount(seen.container, mount);
                 }
                 let mounts = seen.container.mounts().iter().chain(shared);
                 rules.mounts(&view, seen.container, mounts);
-                rules.problems.extend(new.fragment.faults.iter().cloned());
                 rules.app_armor(pod, seen.container);
             }
         }

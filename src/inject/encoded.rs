@@ -13,7 +13,7 @@ use base64::engine::general_purpose::PAD;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use base64::engine::simd::Simd as Base64;
 
-/// With the processor's wide instructions, where it has them: without them it would be a fifth of a review's time.
+/// With the processor's wide instructions, where it has them.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 static BASE64: LazyLock<Base64> = LazyLock::new(|| Base64::standard(PAD));
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -345,8 +345,8 @@ impl Fragments {
     pub fn size(&self) -> usize {
         let containers: usize = self
             .all_containers()
-            // The text, and the same again in pieces.
-            .map(|container| 2 * container.size() + size_of::<ContainerFragment>())
+            // The text, encoded to four thirds of it, and the same again in pieces.
+            .map(|container| container.size() * 7 / 4 + size_of::<ContainerFragment>())
             .sum();
         let files: usize = self
             .files

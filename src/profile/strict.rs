@@ -62,7 +62,7 @@ fn track<T: DeserializeOwned>(
     ours: &'static [&'static str],
 ) -> (Result<T, ProfileProblem>, Vec<String>) {
     let findings = RefCell::default();
-    let decoded = T::deserialize(Sample {
+    let decoded = T::deserialize(Source {
         tree,
         ours,
         path: Path::Root(path),
@@ -83,7 +83,7 @@ fn track<T: DeserializeOwned>(
 ///
 /// As decoding by `serde_json` has them.
 pub fn decode<T: DeserializeOwned>(value: &Json) -> Result<T, Error> {
-    T::deserialize(Sample {
+    T::deserialize(Source {
         tree: Tree::Value(value),
         ours: &[],
         path: Path::Root(""),
@@ -131,7 +131,7 @@ enum Tree<'t> {
 /// It keeps book of paths and unknown fields itself, and is the only decoder that any type is given here: every
 /// Kubernetes type is compiled once more for each other one, such as a wrapper, or a map of another kind.
 #[derive(Clone, Copy)]
-struct Sample<'t> {
+struct Source<'t> {
     tree: Tree<'t>,
     ours: &'static [&'static str],
     path: Path<'t>,
@@ -139,7 +139,7 @@ struct Sample<'t> {
     findings: Option<&'t RefCell<Findings>>,
 }
 
-impl<'t> Sample<'t> {
+impl<'t> Source<'t> {
     /// Decodes a part of what this tree holds.
     fn inner<'de, S: DeserializeSeed<'de>>(
         &self,
@@ -147,7 +147,7 @@ impl<'t> Sample<'t> {
         path: Path<'_>,
         seed: S,
     ) -> Result<S::Value, Error> {
-        let decoded = seed.deserialize(Sample {
+        let decoded = seed.deserialize(Source {
             tree,
             ours: &[],
             path,
@@ -161,11 +161,18 @@ impl<'t> Sample<'t> {
     }
 
     fn list<'de, V: Visitor<'de>>(&self, items: List<'t>, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(Items {
+        let mut items = Items {
             list: self,
             items,
             next: 0,
-        })
+        };
+        let decoded = visitor.visit_seq(&mut items)?;
+        let length = items.items.len();
+        if items.next < length {
+            let expected = &"fewer elements in array";
+            return Err(de::Error::invalid_length(length, expected));
+        }
+        Ok(decoded)
     }
 
     fn mapping<'de, V: Visitor<'de>>(
@@ -228,7 +235,7 @@ impl<'t> List<'t> {
 }
 
 struct Items<'t> {
-    list: &'t Sample<'t>,
+    list: &'t Source<'t>,
     items: List<'t>,
     next: usize,
 }
@@ -277,7 +284,7 @@ impl<'t> Iterator for Mapping<'t> {
 }
 
 struct Entries<'t> {
-    mapping: &'t Sample<'t>,
+    mapping: &'t Source<'t>,
     entries: Mapping<'t>,
     /// The one whose key was read.
     entry: Option<(&'t str, Tree<'t>)>,
@@ -316,7 +323,7 @@ macro_rules! made_up {
     };
 }
 
-impl<'de> Deserializer<'de> for Sample<'_> {
+impl<'de> Deserializer<'de> for Source<'_> {
     type Error = Error;
 
     made_up! {

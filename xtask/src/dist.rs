@@ -23,9 +23,12 @@ use crate::run;
 /// The released program, also the name of its file.
 const PROGRAM: &str = "outrigger";
 
-/// A little more than the 18.7 MB that it was on [`LLD_HOST`] when this was written. The goal is 12 MB; this keeps it from
-/// growing unseen.
+/// A little more than the 18.7 MB that it was on [`LLD_HOST`] when this was written. The goal is 12 MB; this keeps it
+/// from growing unseen.
 const LARGEST: u64 = 18_900_000;
+
+/// The same without [`LINKER_FLAGS`].
+const LARGEST_ELSEWHERE: u64 = 25_000_000;
 
 /// The platform on which Rust links with LLD, which has [`LINKER_FLAGS`].
 const LLD_HOST: &str = "x86_64-unknown-linux-gnu";
@@ -162,6 +165,9 @@ fn make_binary() -> Result<PathBuf> {
     };
     let built = build.run()?;
     ensure_static(&built)?;
+    run::run(Command::new(&built).arg("--version"), "it was just built").context(
+        "the binary does not start: its relocations are packed, which a C library older than glibc 2.36 does not undo",
+    )?;
     let binary = folder().join(PROGRAM);
     fs::create_dir_all(folder())?;
     fs::copy(&built, &binary).with_context(|| format!("failed to write {}", binary.display()))?;
@@ -171,9 +177,13 @@ fn make_binary() -> Result<PathBuf> {
         binary.display(),
         checksum(&binary)?
     );
+    let largest = match host()?.as_str() {
+        LLD_HOST => LARGEST,
+        _ => LARGEST_ELSEWHERE,
+    };
     ensure!(
-        size <= LARGEST || host()? != LLD_HOST,
-        "the binary has {size} bytes, and {LARGEST} at most are meant: look at what came with it (`cargo tree`)"
+        size <= largest,
+        "the binary has {size} bytes, and {largest} at most are meant: look at what came with it (`cargo tree`)"
     );
     Ok(binary)
 }
