@@ -111,10 +111,19 @@ fn check(helm: &Helm, case: &str, update: bool) -> Result<()> {
     if rendered != expected {
         bail!(
             "rendered otherwise than expected (UPDATE_GOLDENS=1 rewrites it):\n{}",
-            diffy::create_patch(&expected, &rendered)
+            difference(["expected", "rendered"], &expected, &rendered)
         );
     }
     Ok(())
+}
+
+/// The lines in which two texts of these names differ.
+fn difference([one, other]: [&'static str; 2], before: &str, after: &str) -> String {
+    diffy::DiffOptions::new()
+        .set_original_filename(one)
+        .set_modified_filename(other)
+        .create_patch(before, after)
+        .to_string()
 }
 
 /// The chart's copy is the one that the program prints.

@@ -297,6 +297,7 @@ impl Rules<'_> {
         }
     }
 
+    /// The volume is there, and nothing else at its path.
     fn placed_mount(
         &mut self,
         view: &View<'_>,

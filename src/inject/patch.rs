@@ -57,12 +57,13 @@ pub(super) struct PatchWriter {
 }
 
 impl PatchWriter {
-    /// A writer of a patch that begins so far behind the beginning of what is written.
-    pub(super) fn new(mut out: EncodedWriter, start: usize) -> Self {
+    /// A writer of a patch behind `before`. As to the room, see [`EncodedWriter::with_capacity`].
+    pub(super) fn with_capacity(before: &str, json: usize, pieces: usize) -> Self {
+        let mut out = EncodedWriter::with_capacity(before, json, pieces);
         out.push('[');
         Self {
             out,
-            start,
+            start: before.len(),
             operations: 0,
         }
     }
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn keys_and_values_are_escaped_where_they_must_be() {
-        let mut writer = PatchWriter::new(EncodedWriter::default(), 0);
+        let mut writer = PatchWriter::with_capacity("", 0, 0);
         writer.add(&[Piece::Fixed("/a/"), Piece::Key("x/~y\"z\n")], |out| {
             push_quoted(out.text(), "\u{1}a\\\"ö\t");
         });

@@ -12,7 +12,7 @@ const OPERATION: usize = 96;
 /// Writes the operations. Lists that the pod lacks are added whole; where they are, items are inserted. The
 /// patch is written behind `before`.
 pub(super) fn write_patch(pod: &Pod<'_>, plan: &Plan<'_>, before: &str) -> Patch {
-    let mut patch = PatchWriter::new(writer(plan, before), before.len());
+    let mut patch = writer(plan, before);
     metadata(pod, plan, &mut patch);
     let spec = pod.spec.as_ref();
     let volumes = plan.volumes.iter().map(|volume| volume.text);
@@ -55,7 +55,7 @@ pub(super) fn write_patch(pod: &Pod<'_>, plan: &Plan<'_>, before: &str) -> Patch
 }
 
 /// A writer with about as much room as the patch will take, and some for what comes behind it.
-fn writer(plan: &Plan<'_>, before: &str) -> EncodedWriter {
+fn writer(plan: &Plan<'_>, before: &str) -> PatchWriter {
     let shared = plan.shared.iter();
     let shared = shared.map(|shared| shared.mount.text.len()).sum::<usize>();
     let volumes = plan.volumes.iter().map(|volume| volume.text.len());
@@ -65,7 +65,7 @@ fn writer(plan: &Plan<'_>, before: &str) -> EncodedWriter {
     let plain = plain.map(|new| new.key.len() + new.value.len());
     let encoded = new().filter_map(|new| Some(new.operation?.size()));
     let operations = plan.volumes.len() + plan.containers.len() + plan.annotations.len();
-    EncodedWriter::with_capacity(
+    PatchWriter::with_capacity(
         before,
         1024 + operations * OPERATION
             + shared * plan.containers.len()

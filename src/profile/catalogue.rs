@@ -88,29 +88,27 @@ impl Defaults {
     /// # Errors
     /// Text that is no YAML, or a key other than `profileDefaults`.
     pub fn parse(source: &str, text: &str) -> Result<Self, CatalogueError> {
-        let refuse = |path: String, message: String| CatalogueError {
+        let refuse = |problem: ProfileProblem| CatalogueError {
             source: source.to_owned(),
-            problems: vec![ProfileProblem::new(path, message)],
+            problems: vec![problem],
         };
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let tree = yaml::read(text)
-            .map_err(|error| refuse(String::new(), format!("this is no YAML: {error}")))?;
+        let tree = yaml::read(text).map_err(|error| {
+            refuse(ProfileProblem::new("", format!("this is no YAML: {error}")))
+        })?;
         if let Some(key) = tree
             .as_object()
             .and_then(|object| object.keys().find(|key| *key != "profileDefaults"))
         {
-            return Err(refuse(
-                key.clone(),
-                "unknown key, expected \"profileDefaults\"".to_owned(),
-            ));
+            return Err(refuse(ProfileProblem::new(
+                key,
+                "unknown key, expected \"profileDefaults\"",
+            )));
         }
         let (decoded, _) = strict::document(&tree);
-        decoded.map_err(|problem| CatalogueError {
-            source: source.to_owned(),
-            problems: vec![problem],
-        })
+        decoded.map_err(refuse)
     }
 }
 

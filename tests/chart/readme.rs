@@ -8,7 +8,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{CHART, read, root, schema, yaml};
+use super::{CHART, difference, read, root, schema, yaml};
 
 const BEGIN: &str = "<!-- The table is made of values.yaml and values.schema.json: UPDATE_GOLDENS=1 cargo test --test chart -->\n";
 const END: &str = "<!-- The table ends here. -->\n";
@@ -34,7 +34,7 @@ fn the_readme_has_the_table_of_values() -> Result<()> {
     ensure!(
         given == table,
         "the table of values in {path} is stale (UPDATE_GOLDENS=1 rewrites it):\n{}",
-        diffy::create_patch(given, &table)
+        difference(["README.md", "values.yaml"], given, &table)
     );
     Ok(())
 }
