@@ -4,6 +4,7 @@
 //! etcd does not wait for a disk here, so the API server's own part is small and the webhook's share is large.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -16,9 +17,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::control_plane::Controllers;
 use testkit::daemon::Signal;
+use testkit::process::wrapped;
 use testkit::{ControlPlane, Daemon, Helm, Result, free_port, wait_closely, wait_until_async};
 
-use crate::OUTRIGGER;
 use crate::load::{Times, micros};
 use crate::process::Held;
 
@@ -38,14 +39,14 @@ const ROUNDS: usize = 7;
 /// Pods of a kind in a round, one after the other.
 const PODS: usize = 200;
 
-pub(crate) async fn measure() -> Result {
+pub(crate) async fn measure(program: &Path) -> Result {
     let cluster = Cluster::start().await?;
-    let replica = starts(&cluster).await?;
+    let replica = starts(&cluster, program).await?;
     creations(&cluster, &replica).await
 }
 
 /// A control plane without controllers, the release, and namespaces for pods.
-struct Cluster {
+pub(crate) struct Cluster {
     plane: ControlPlane,
     client: Client,
     /// Where the API server calls the webhook.
@@ -58,13 +59,13 @@ struct Cluster {
 }
 
 /// A replica in the place of a pod of the release.
-struct Replica {
-    daemon: Daemon,
+pub(crate) struct Replica {
+    pub(crate) daemon: Daemon,
     ready_after: Duration,
 }
 
 impl Cluster {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let plane = ControlPlane::start(Controllers::Absent)?;
         let client = plane.client().await?;
         let (helm, chart) = (
@@ -95,8 +96,8 @@ impl Cluster {
         })
     }
 
-    /// Starts a replica and waits until it is ready.
-    async fn replica(&self) -> Result<Replica> {
+    /// Starts a replica under another command, see [`wrapped`], and waits until it is ready.
+    pub(crate) async fn replica(&self, wrapper: &[&str], program: &Path) -> Result<Replica> {
         let config = self
             .plane
             .account(&self.client, (NAMESPACE, NAME), None, self.plane.url())
@@ -108,8 +109,8 @@ impl Cluster {
         let spec = template.spec.context("a pod without a spec")?;
         let operations = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let places = (SocketAddr::from(([127, 0, 0, 1], self.port)), operations);
-        let command =
-            testkit::replica::command(OUTRIGGER.as_ref(), &spec, places, &kubeconfig, NAMESPACE)?;
+        let command = testkit::replica::command(program, &spec, places, &kubeconfig, NAMESPACE)?;
+        let command = wrapped(wrapper, &command);
         let log = self.folder.path().join("log");
         let start = Instant::now();
         let daemon = Daemon::start(&command, &log, Duration::from_secs(1))?;
@@ -155,7 +156,7 @@ impl Cluster {
         self.wait_sidecars(2).await
     }
 
-    async fn wait_sidecars(&self, expected: usize) -> Result {
+    pub(crate) async fn wait_sidecars(&self, expected: usize) -> Result {
         wait_until_async("the registration to take effect", LIMIT, async || {
             let answered = self.try_out(&asking()).await?;
             let found = sidecars(&answered);
@@ -195,14 +196,14 @@ impl Cluster {
 }
 
 /// Starts replicas, one at a time, with the certificate of another and with none. The last one stays.
-async fn starts(cluster: &Cluster) -> Result<Replica> {
+async fn starts(cluster: &Cluster, program: &Path) -> Result<Replica> {
     let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     let (mut first, mut later, mut held) = (Vec::new(), Vec::new(), Vec::new());
     loop {
-        let replica = cluster.replica().await?;
+        let replica = cluster.replica(&[], program).await?;
         first.push(micros(replica.ready_after) / 1e3);
         kill(replica)?;
-        let replica = cluster.replica().await?;
+        let replica = cluster.replica(&[], program).await?;
         later.push(micros(replica.ready_after) / 1e3);
         held.push(Held::by(&replica.daemon)?);
         if later.len() == STARTS {

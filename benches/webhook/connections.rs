@@ -1,5 +1,6 @@
 //! What connections cost: to make one, to ask over one that is kept, to hold ten thousand.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,8 +13,8 @@ use testkit::wire::Client;
 use testkit::{Result, Served};
 
 use crate::load::{Meter, Spent, Times, ask, micros, request};
+use crate::on_one_core;
 use crate::process::Held;
-use crate::{outrigger, outrigger_on_one_core};
 
 const ROUNDS: usize = 5;
 /// Connections of a round, and requests on one that is kept.
@@ -23,13 +24,13 @@ const COUNT: usize = 500;
 const IDLE: usize = 10_000;
 const IDLE_ROUNDS: usize = 3;
 
-pub(crate) async fn measure() -> Result {
-    handshakes().await?;
-    idle().await
+pub(crate) async fn measure(program: &Path) -> Result {
+    handshakes(program).await?;
+    idle(program).await
 }
 
-async fn handshakes() -> Result {
-    let served = outrigger_on_one_core(&[]).await?;
+async fn handshakes(program: &Path) -> Result {
+    let served = on_one_core(program).await?;
     let (full, resuming) = (full(&served)?, Arc::new(http1(&served)?));
     let (mut kept, mut in_full, mut resumed) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -130,13 +131,13 @@ async fn requests(served: &Served) -> Result<Spent> {
     Ok(Spent { cpu, wall })
 }
 
-async fn idle() -> Result {
+async fn idle(program: &Path) -> Result {
     // Its own ends, and those of a webhook that is started under the same limit.
     allow_open_files(IDLE as u64 + 1_000)?;
     let room = format!("--max-connections={}", IDLE + 100);
     let (mut resident, mut allocated, mut calls) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..IDLE_ROUNDS {
-        let served = outrigger(&[&room]).await?;
+        let served = Served::start(program, &[&room]).await?;
         let config = full(&served)?;
         connect(&served, &config).await?;
         let before = Held::by(&served.daemon)?;

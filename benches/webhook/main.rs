@@ -5,6 +5,7 @@
 
 mod cluster;
 mod connections;
+mod executed;
 #[path = "../support/fixture.rs"]
 mod fixture;
 mod handler;
@@ -15,10 +16,12 @@ mod ratios;
 mod results;
 mod reviews;
 
+use std::path::{Path, PathBuf};
+
 use clap::{Parser, Subcommand};
 use testkit::{Result, Served};
 
-/// The program with all optimisations; the released one is also linked statically (`cargo xtask dist`).
+/// The program as `cargo build --release` makes it; what is released is another (`cargo xtask dist`).
 const OUTRIGGER: &str = env!("CARGO_BIN_EXE_outrigger");
 
 /// Words in front of a server whose CPU time is measured: one core is its own, and its runtime has one thread.
@@ -28,6 +31,9 @@ const ON_ONE_CORE: &[&str] = &["taskset", "-c", "0"];
 struct Arguments {
     #[command(subcommand)]
     suite: Suite,
+    /// The program that is measured
+    #[arg(long, global = true, value_name = "FILE", default_value = OUTRIGGER)]
+    program: PathBuf,
     /// What cargo says to every bench
     #[arg(long, global = true, hide = true)]
     bench: bool,
@@ -43,13 +49,18 @@ enum Suite {
     Connections,
     /// What creating a pod on a real API server takes, with the webhook and without
     Cluster,
+    /// Which functions run, written by callgrind into a folder; `cargo xtask dist --order` reads them
+    Executed {
+        /// The folder
+        folder: PathBuf,
+    },
     /// A server with one of the handlers that are compared; started by the suites
     #[command(hide = true)]
     Serve(handler::Serve),
 }
 
 fn main() -> Result {
-    let suite = Arguments::parse().suite;
+    let Arguments { suite, program, .. } = Arguments::parse();
     if let Suite::Serve(serve) = suite {
         return serve.run();
     }
@@ -59,23 +70,19 @@ fn main() -> Result {
         .build()?;
     runtime.block_on(async {
         match suite {
-            Suite::Webhook => ratios::measure().await,
-            Suite::Process => process::measure().await,
-            Suite::Connections => connections::measure().await,
-            Suite::Cluster => cluster::measure().await,
+            Suite::Webhook => ratios::measure(&program).await,
+            Suite::Process => process::measure(&program).await,
+            Suite::Connections => connections::measure(&program).await,
+            Suite::Cluster => cluster::measure(&program).await,
+            Suite::Executed { folder } => executed::record(&program, &folder).await,
             Suite::Serve(_) => Ok(()),
         }
     })
 }
 
-/// `outrigger serve` with these flags, on all cores.
-async fn outrigger(flags: &[&str]) -> Result<Served> {
-    Served::start(OUTRIGGER.as_ref(), flags).await
-}
-
-/// The same on one core.
-async fn outrigger_on_one_core(flags: &[&str]) -> Result<Served> {
-    Served::wrapped(ON_ONE_CORE, OUTRIGGER.as_ref(), flags).await
+/// `outrigger serve` on one core.
+async fn on_one_core(program: &Path) -> Result<Served> {
+    Served::wrapped(ON_ONE_CORE, program, &[]).await
 }
 
 /// Records a result of a suite that is no point of a curve.

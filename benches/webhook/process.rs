@@ -1,13 +1,13 @@
 //! The program as a process: how soon it is ready, how much memory it holds, how large it is.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use testkit::{Daemon, Result};
+use testkit::{Daemon, Result, Served};
 
 use crate::load::{ask_at_once, micros, request};
 use crate::reviews::Workloads;
-use crate::{OUTRIGGER, outrigger};
 
 const STARTS: usize = 20;
 /// Processes whose memory is looked at.
@@ -19,18 +19,18 @@ const STEPS: [usize; 4] = [0, 1_000, 20_000, 100_000];
 /// A megabyte, as in the goals.
 const MEGABYTE: f64 = 1e6;
 
-pub(crate) async fn measure() -> Result {
-    starts().await?;
-    memory().await?;
-    let bytes = std::fs::metadata(OUTRIGGER)?.len() as f64;
+pub(crate) async fn measure(program: &Path) -> Result {
+    starts(program).await?;
+    memory(program).await?;
+    let bytes = std::fs::metadata(program)?.len() as f64;
     tell("the program", "MB", vec![bytes / MEGABYTE], Some(12.0));
     Ok(())
 }
 
-async fn starts() -> Result {
+async fn starts(program: &Path) -> Result {
     let mut times = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
-        let served = outrigger(&[]).await?;
+        let served = Served::start(program, &[]).await?;
         times.push(micros(served.ready_after) / 1e3);
     }
     tell("start to ready, no cluster", "ms", times, Some(50.0));
@@ -56,11 +56,11 @@ impl Held {
     }
 }
 
-async fn memory() -> Result {
+async fn memory(program: &Path) -> Result {
     let mut held: [Vec<Held>; STEPS.len()] = Default::default();
     let workloads = Arc::new(Workloads::new()?);
     for _ in 0..ROUNDS {
-        let served = outrigger(&[]).await?;
+        let served = Served::start(program, &[]).await?;
         let number = Arc::new(AtomicUsize::new(0));
         for (at, step) in STEPS.iter().enumerate() {
             let missing = step - number.load(Ordering::Relaxed);

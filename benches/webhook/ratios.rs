@@ -1,5 +1,6 @@
 //! What a review costs beside what it costs to be asked at all: the floor is an empty handler in the same server.
 
+use std::path::Path;
 use std::time::Instant;
 
 use outrigger::admission::{self, Snapshot};
@@ -7,7 +8,7 @@ use testkit::{Result, Served};
 
 use crate::handler::Handler;
 use crate::load::{Spent, Times, ask, ask_at_once, micros, request};
-use crate::{fixture, outrigger_on_one_core, reviews};
+use crate::{fixture, on_one_core, reviews};
 
 const ROUNDS: usize = 7;
 /// Where CPU time is measured.
@@ -47,25 +48,25 @@ const ASPECTS: &[Aspect] = &[
     ),
 ];
 
-pub(crate) async fn measure() -> Result {
-    against_the_floor().await?;
+pub(crate) async fn measure(program: &Path) -> Result {
+    against_the_floor(program).await?;
     in_process()
 }
 
-async fn against_the_floor() -> Result {
+async fn against_the_floor(program: &Path) -> Result {
     let (empty, engine) = (
         Handler::Empty.start().await?,
         Handler::Engine.start().await?,
     );
     // As it runs: with a line in the log for every review.
-    let released = outrigger_on_one_core(&[]).await?;
+    let logging = on_one_core(program).await?;
     let request = request(&reviews::two_profiles());
     let (mut floor, mut ours, mut whole) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         for (served, seen) in [
             (&empty, &mut floor),
             (&engine, &mut ours),
-            (&released, &mut whole),
+            (&logging, &mut whole),
         ] {
             seen.push(look(served, &request).await?);
         }

@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::{parts, run};
+use crate::{dist, parts, run};
 use machine::{Machine, Watch};
 use record::Record;
 
@@ -26,15 +26,25 @@ struct Suite {
     /// The target of `cargo bench`, and what it is told.
     bench: &'static str,
     arguments: &'static [&'static str],
+    /// Whether it looks at the program as it is released rather than at what it is compared with, which must be built
+    /// alike.
+    of_the_released: bool,
     /// The programs that have to be there besides Rust and util-linux.
     needs_parts: bool,
 }
 
 const SUITES: &[Suite] = &[
     Suite::of_the_webhook("webhook", &["webhook"]),
-    Suite::of_the_webhook("process", &["process"]),
-    Suite::of_the_webhook("connections", &["connections"]),
     Suite {
+        of_the_released: true,
+        ..Suite::of_the_webhook("process", &["process"])
+    },
+    Suite {
+        of_the_released: true,
+        ..Suite::of_the_webhook("connections", &["connections"])
+    },
+    Suite {
+        of_the_released: true,
         needs_parts: true,
         ..Suite::of_the_webhook("cluster", &["cluster"])
     },
@@ -50,6 +60,7 @@ impl Suite {
             name,
             bench: "webhook",
             arguments,
+            of_the_released: false,
             needs_parts: false,
         }
     }
@@ -63,7 +74,7 @@ struct Outcome {
     others: Option<f64>,
 }
 
-/// Runs the suites that are named, or all of them, with the optimised build; prints a table, and writes that and a plot
+/// Runs the suites that are named, or all of them, with optimised builds; prints a table, and writes that and a plot
 /// of each curve into `target/bench`. With `--document` into `docs/performance.md` as well.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (flags, names): (Vec<_>, Vec<_>) = arguments.iter().partition(|it| it.starts_with('-'));
@@ -81,9 +92,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         cargo.args(["bench", "--locked", "--no-run", "--bench", suite.bench]);
         run::run(&mut cargo, HINT)?;
     }
+    let released = match suites.iter().any(|suite| suite.of_the_released) {
+        true => Some(dist::make_binary()?),
+        false => None,
+    };
     let mut outcomes = Vec::with_capacity(suites.len());
     for suite in suites {
-        outcomes.push(measure(suite, &folder)?);
+        let program = released.as_deref().filter(|_| suite.of_the_released);
+        outcomes.push(measure(suite, program, &folder)?);
     }
 
     let curves = plot::draw(&outcomes, &folder)?;
@@ -120,8 +136,8 @@ fn chosen(names: &[&String]) -> Result<Vec<&'static Suite>> {
     Ok(SUITES.iter().filter(wanted).collect())
 }
 
-/// Runs a suite and reads what it told.
-fn measure(suite: &Suite, folder: &Path) -> Result<Outcome> {
+/// Runs a suite and reads what it told: of `program`, or without one of what `cargo bench` built.
+fn measure(suite: &Suite, program: Option<&Path>, folder: &Path) -> Result<Outcome> {
     println!("\n== {}\n", suite.name);
     let file = folder.join(format!("{}.jsonl", suite.name));
     // Results are appended.
@@ -131,6 +147,9 @@ fn measure(suite: &Suite, folder: &Path) -> Result<Outcome> {
         .args(["bench", "--locked", "--quiet", "--bench", suite.bench, "--"])
         .args(suite.arguments)
         .env(RESULTS, &file);
+    if let Some(program) = program {
+        cargo.arg("--program").arg(program);
+    }
     if suite.needs_parts {
         cargo.env(parts::VARIABLE, parts::install_for_tests()?);
     }

@@ -32,6 +32,7 @@ usage: cargo xtask <chore>
   dist                 what is released, in target/dist: static binary, bill of materials, checksums
   dist --binary        the binary alone
   dist --bill          the bill of materials alone
+  dist --order         record which functions run, which the linker then puts together; on x86-64
   dist --verify        the binary, built twice and compared, and run as the image would run it
   parts [NAME…]        install the parts (all of them, or those named) and say where they are
   parts --print-env    the same, printing only the environment for a bare `cargo test`

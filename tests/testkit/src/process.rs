@@ -1,5 +1,6 @@
 //! Programs that run to their end.
 
+use std::ffi::OsStr;
 use std::io::{Seek as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -40,6 +41,21 @@ impl Finished {
         }
         Ok(self.stdout)
     }
+}
+
+/// `command` with the words of `wrapper` before it, which must end in becoming it, so that the process is its.
+#[must_use]
+pub fn wrapped(wrapper: &[&str], command: &Command) -> Command {
+    let mut words = wrapper
+        .iter()
+        .map(OsStr::new)
+        .chain([command.get_program()])
+        .chain(command.get_args());
+    let first = words.next().unwrap_or(command.get_program());
+    let mut whole = Command::new(first);
+    whole.args(words);
+    crate::daemon::copy_surroundings(command, &mut whole);
+    whole
 }
 
 /// Runs `command` with `input` on standard input, for at most `limit`.

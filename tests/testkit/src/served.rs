@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use crate::certs::Authority;
+use crate::process::wrapped;
 use crate::wire::{Answer, Client, LIMIT};
 use crate::{Daemon, Result, free_port, wait_closely, wait_until_async};
 
@@ -45,8 +46,7 @@ impl Served {
         Self::wrapped(&[], program, flags).await
     }
 
-    /// The same under another command: `wrapper` are the words in front, and must end in becoming what follows them,
-    /// so that the process is the webhook.
+    /// The same under another command; see [`wrapped`].
     ///
     /// # Errors
     ///
@@ -60,13 +60,8 @@ impl Served {
         std::fs::write(&key, issued.key)?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let operations = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let mut words = wrapper.to_vec();
-        let program = program.to_str().context("a path that is no text")?;
-        words.push(program);
-        let (first, rest) = words.split_first().context("no program")?;
-        let mut command = Command::new(first);
+        let mut command = Command::new(program);
         command
-            .args(rest)
             .arg("serve")
             .arg(format!("--listen={address}"))
             .arg(format!("--operations-listen={operations}"))
@@ -79,6 +74,7 @@ impl Served {
             .arg(&key)
             .args(flags)
             .env_remove("RUST_LOG");
+        let command = wrapped(wrapper, &command);
         let start = Instant::now();
         let daemon = Daemon::start(&command, &folder.path().join("log"), Duration::from_secs(5))?;
         let mut served = Self {
