@@ -2,8 +2,11 @@
 //!
 //! To decode one in full takes some hundred kilobytes of code, nearly all of it for what nobody here asks for.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::{apps, core};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::core::{ApiResource, NotUsed, Object};
 use kube::{Api, Client};
 use serde::Deserialize;
@@ -27,6 +30,40 @@ pub(super) fn deployments(client: Client, namespace: &str) -> Api<Deployment> {
 pub(super) fn definitions(client: Client) -> Api<CustomResourceDefinition> {
     let resource = ApiResource::erase::<apiextensions::v1::CustomResourceDefinition>(&());
     Api::all_with(client, &resource)
+}
+
+/// An object of any kind, of which nothing but the metadata was asked for.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct WithMetadata {
+    pub(super) metadata: Metadata,
+}
+
+/// Metadata without its managed fields, which are a tree of maps larger than all else.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+}
+
+impl From<Metadata> for ObjectMeta {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            owner_references: metadata.owner_references,
+            creation_timestamp: metadata.creation_timestamp,
+            deletion_timestamp: metadata.deletion_timestamp,
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -105,7 +142,7 @@ pub(super) struct CustomResourceDefinitionCondition {
 
 #[cfg(test)]
 mod tests {
-    use super::{CustomResourceDefinition, Deployment, Node};
+    use super::{CustomResourceDefinition, Deployment, Node, ObjectMeta, WithMetadata};
     use serde_json::json;
 
     #[test]
@@ -124,6 +161,20 @@ mod tests {
         assert_eq!(version(full).as_deref(), Some("v1.28.15"));
         assert_eq!(version(json!({"metadata": {}})), None);
         assert_eq!(version(json!({"metadata": {}, "status": {}})), None);
+    }
+
+    #[test]
+    fn of_metadata_all_is_kept_that_is_read() {
+        let metadata = json!({
+            "name": "web-0", "namespace": "shop", "labels": {"app": "web"}, "annotations": {"a": "b"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "1"}],
+            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
+        });
+        let mut full = metadata.clone();
+        full["managedFields"] = json!([{"manager": "kubelet", "fieldsV1": {"f:metadata": {}}}]);
+        let read: WithMetadata = serde_json::from_value(json!({"metadata": full})).unwrap();
+        let read = serde_json::to_value(ObjectMeta::from(read.metadata)).unwrap();
+        assert_eq!(read, metadata);
     }
 
     #[test]

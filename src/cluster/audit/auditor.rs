@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
 use kube::api::ListParams;
-use kube::core::PartialObjectMeta;
+use kube::core::request::Request;
+use kube::core::{ObjectList, ObjectMeta, PartialObjectMeta, PartialObjectMetaExt as _};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::{Facts, Finding, Reach, State, workload};
 use crate::admission::Snapshot;
+use crate::cluster::partial::WithMetadata;
 use crate::cluster::{registration, said};
 
 /// Objects asked for at a time.
@@ -176,11 +178,16 @@ pub async fn pages<K>(
 where
     K: Clone + DeserializeOwned + Debug + Resource,
 {
+    let client = api.clone().into_client();
     let mut page = parameters.limit(PAGE);
     loop {
         tokio::time::sleep(pause).await;
-        let list = api.list_metadata(&page).await?;
-        list.items.into_iter().for_each(&mut each);
+        let request = Request::new(api.resource_url()).list_metadata(&page);
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        let list: ObjectList<WithMetadata> = client.request(request).await?;
+        for object in list.items {
+            each(ObjectMeta::from(object.metadata).into_response_partial());
+        }
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
             None => return Ok(()),
