@@ -67,8 +67,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 host()? == LLD_HOST,
                 "the order is for {LLD_HOST}, and only recorded there"
             );
-            parts::install_system()?;
-            order::record(&here()?.run(Symbols::Kept)?)
+            // Before the build, which takes long.
+            let search = parts::install_for_tests()?;
+            order::record(&here()?.run(Symbols::Kept)?, &search)
         }
         ["--verify"] => {
             let binary = make_binary()?;

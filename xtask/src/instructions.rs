@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         ]),
         "install Rust",
     )?;
-    let version = run::output(Command::new("rustc").arg("--version"), "install Rust")?;
+    let version = run::compiler()?;
     let is_known = version.split(' ').nth(1) == Some(COMPILER);
     let mut problems = Vec::new();
     println!("| review | instructions | budget |\n|---|---:|---:|");

@@ -44,6 +44,14 @@ pub(crate) fn git() -> Command {
     command
 }
 
+/// The compiler and its version, as `rustc` says them.
+pub(crate) fn compiler() -> Result<String> {
+    output(
+        Command::new("rustc").arg("--version"),
+        "install Rust (https://rustup.rs)",
+    )
+}
+
 /// Runs a command to its end and returns what it printed, without the white space around it. Fails when it does.
 ///
 /// `hint` is as for [`run`].

@@ -9,7 +9,6 @@
 //! numbers may differ.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
@@ -17,7 +16,6 @@ use kube::api::ListParams;
 use kube::core::request::Request;
 use kube::core::{ObjectList, ObjectMeta, PartialObjectMeta, PartialObjectMetaExt as _};
 use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
 
 use super::{Facts, Finding, Reach, State, workload};
 use crate::admission::Snapshot;
@@ -169,15 +167,12 @@ fn warn(missed: &BTreeSet<Missed>, known: &BTreeSet<Missed>) {
 ///
 /// # Errors
 /// An API server that does not answer or refuses. Some of the objects may have been handed over by then.
-pub async fn pages<K>(
+pub async fn pages<K: Clone + Resource>(
     api: &Api<K>,
     parameters: ListParams,
     pause: Duration,
     mut each: impl FnMut(PartialObjectMeta<K>),
-) -> Result<(), kube::Error>
-where
-    K: Clone + DeserializeOwned + Debug + Resource,
-{
+) -> Result<(), kube::Error> {
     let client = api.clone().into_client();
     let mut page = parameters.limit(PAGE);
     loop {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -46,7 +45,7 @@ impl Machine {
                 .to_owned(),
             cores: std::thread::available_parallelism()?.get(),
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-            rustc: run::output(Command::new("rustc").arg("--version"), hint)?,
+            rustc: run::compiler()?,
             commit,
             load: load.parse()?,
         })

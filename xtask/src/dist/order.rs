@@ -6,6 +6,7 @@
 //! with the compiler and with the version of this package, and those of a crate with `Cargo.lock`: record after these.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -52,11 +53,7 @@ pub(super) fn is_newer_than(program: &Path, source: &Path) -> Result<bool> {
 /// Whether the order was recorded with this compiler: another one gives functions other names.
 pub(super) fn is_by_this_compiler() -> Result<bool> {
     let text = fs::read_to_string(run::root().join(FILE)).context(FILE)?;
-    Ok(compiler(&text) == Some(version()?.as_str()))
-}
-
-fn version() -> Result<String> {
-    run::output(Command::new("rustc").arg("--version"), "install Rust")
+    Ok(compiler(&text) == Some(run::compiler()?.as_str()))
 }
 
 /// The compiler that an order names.
@@ -65,7 +62,8 @@ fn compiler(text: &str) -> Option<&str> {
 }
 
 /// Runs a program that still has its symbols, by itself and in a cluster, and writes down which of its functions ran.
-pub(super) fn record(program: &Path) -> Result<()> {
+/// `search` is where the parts of a cluster are, as [`parts::VARIABLE`] has it.
+pub(super) fn record(program: &Path, search: &OsStr) -> Result<()> {
     let folder = run::target_directory().join("dist-order");
     if folder.exists() {
         fs::remove_dir_all(&folder)
@@ -79,7 +77,7 @@ pub(super) fn record(program: &Path) -> Result<()> {
             .arg(&folder)
             .arg("--program")
             .arg(program)
-            .env(parts::VARIABLE, parts::install_for_tests()?),
+            .env(parts::VARIABLE, search),
         "install Rust",
     )?;
     let seen = |name: &str| -> Result<BTreeSet<String>> {
@@ -105,7 +103,7 @@ pub(super) fn record(program: &Path) -> Result<()> {
         "install binutils",
     )?;
     always.extend(unseen(&symbols).map(str::to_owned));
-    let mut text = format!("{HEADER}{COMPILER}{}\n", version()?);
+    let mut text = format!("{HEADER}{COMPILER}{}\n", run::compiler()?);
     for function in always.iter().chain(cluster.difference(&always)) {
         text.push_str(function);
         text.push('\n');
