@@ -482,7 +482,7 @@ fn clean(text: &str) -> Cow<'_, str> {
 }
 
 /// One line of printable text of at most so many bytes.
-pub(crate) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
+pub fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
     let clean = clean(text);
     if clean.len() <= limit {
         return clean;

@@ -1,18 +1,17 @@
 //! Outrigger, a mutating admission webhook that injects sidecars into pods.
 //!
-//! From the outside in: [`admission`] takes the bytes of an AdmissionReview and gives the bytes of the
-//! answer; [`inject`] is the pure core that decides and writes the patch; [`profile`] is what admins write
-//! and the core reads.
+//! The pure core is the package `outrigger-core` ([`admission`], [`inject`], [`json`] and [`profile`]; its root is
+//! `src/core.rs`). Around it: [`server`] answers the API server, [`cluster`] follows what is in the cluster, [`manifest`]
+//! does to files what the webhook does to pods, [`certificate`] and [`wait`] run inside of pods, [`telemetry`] is log lines
+//! and spans, and [`cli`] is the commands.
 
-pub mod admission;
 pub mod certificate;
 pub mod cli;
 pub mod cluster;
-pub mod inject;
-pub mod json;
 pub mod manifest;
-pub mod profile;
 pub mod server;
 pub mod telemetry;
 pub mod wait;
-mod yaml;
+
+use outrigger_core::yaml;
+pub use outrigger_core::{admission, inject, json, profile};

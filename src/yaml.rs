@@ -20,7 +20,7 @@
 //! go-yaml reads as strings.
 
 pub(crate) mod locate;
-pub(crate) mod split;
+pub mod split;
 
 use std::fmt;
 
@@ -42,13 +42,13 @@ const MAX_NODES: usize = 500_000;
 
 /// What is wrong with a document's text, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Error {
+pub struct Error {
     /// Line in the text handed in, from 1.
-    pub(crate) line: Option<usize>,
+    pub line: Option<usize>,
     /// Column in that line in characters, from 1.
-    pub(crate) column: Option<usize>,
+    pub column: Option<usize>,
     /// What is wrong, without the position.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl fmt::Display for Error {
@@ -65,7 +65,7 @@ impl fmt::Display for Error {
 /// # Errors
 ///
 /// Text that is no YAML, or that means something else to one reader than to another.
-pub(crate) fn read(text: &str) -> Result<Value, Error> {
+pub fn read(text: &str) -> Result<Value, Error> {
     let failed = |message: String| Error {
         line: None,
         column: None,
@@ -129,7 +129,7 @@ fn plain_message(error: &serde_saphyr::Error) -> String {
 }
 
 /// Reads JSON values that follow one another, with where each ends (a byte offset).
-pub(crate) fn read_json(text: &str) -> Result<Vec<(Value, usize)>, Error> {
+pub fn read_json(text: &str) -> Result<Vec<(Value, usize)>, Error> {
     let mut values = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Tree>();
     while let Some(next) = stream.next() {

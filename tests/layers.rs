@@ -1,4 +1,5 @@
-//! The core stays pure: what `inject` and `profile` may import.
+//! The core stays pure: what the modules of `outrigger-core` may import. That they do not import the rest of the program
+//! is held by the compiler, as they are a package.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,15 +10,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules of this crate that carry bytes to the core, and crates that do I/O, tell time or roll dice.
+/// Crates and modules that do I/O, tell time or roll dice.
 const FORBIDDEN: &[&str] = &[
-    "crate::server",
-    "crate::cli",
-    "crate::manifest",
-    "crate::certificate",
-    "crate::wait",
-    "crate::cluster",
-    "crate::telemetry",
     "tokio",
     "tracing",
     "opentelemetry",
@@ -44,7 +38,9 @@ fn sources(path: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !path.ends_with("tests.rs")
+        {
             found.push(path);
         }
     }
@@ -53,19 +49,27 @@ fn sources(path: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn the_core_imports_no_runtime_no_client_no_clock_and_no_file() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = vec![
-        src.join("inject.rs"),
-        src.join("profile.rs"),
-        src.join("admission.rs"),
-    ];
-    sources(&src.join("admission"), &mut files);
-    sources(&src.join("inject"), &mut files);
-    sources(&src.join("profile"), &mut files);
+    let root = src.join("core.rs");
+    let text = fs::read_to_string(&root).unwrap();
+    let mut files = vec![root];
+    for line in text.lines() {
+        let module = line.strip_prefix("pub mod ").unwrap_or_default();
+        let Some(module) = module.strip_suffix(';') else {
+            continue;
+        };
+        files.push(src.join(format!("{module}.rs")));
+        let folder = src.join(module);
+        if folder.exists() {
+            sources(&folder, &mut files);
+        }
+    }
     assert!(files.len() > 20, "{files:?}");
     let mut offences = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        for (number, line) in text.lines().enumerate() {
+        let lines = text.lines().enumerate();
+        // Tests may read files.
+        for (number, line) in lines.take_while(|(_, line)| *line != "mod tests {") {
             let code = line.split("//").next().unwrap_or_default();
             for word in FORBIDDEN.iter().filter(|word| code.contains(**word)) {
                 offences.push(format!("{}:{}: {word}", file.display(), number + 1));

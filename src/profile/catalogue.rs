@@ -278,7 +278,7 @@ impl Catalogue {
 }
 
 /// `; did you mean "x"?`, or nothing.
-pub(crate) fn hint<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn hint<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
     parameter::nearest(given, known)
         .map(|name| format!("; did you mean {name:?}?"))
         .unwrap_or_default()

@@ -226,7 +226,7 @@ impl Metrics {
         );
         registry.register_collector(Box::new(Arc::clone(&metrics.by_profile)));
         registry.register_collector(Box::new(standings));
-        registry.register_collector(Box::new(renderings));
+        registry.register_collector(Box::new(Remembered(renderings)));
         for state in State::ALL {
             let _ = metrics
                 .audit_pods
@@ -393,7 +393,11 @@ fn origin_of(source: &str) -> &'static str {
     }
 }
 
-impl Collector for Renderings {
+/// The renderings that are remembered, as a source of metrics.
+#[derive(Debug)]
+struct Remembered(Arc<Renderings>);
+
+impl Collector for Remembered {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut family = encoder.encode_descriptor(
             "rendering_lookups",
@@ -401,7 +405,7 @@ impl Collector for Renderings {
             None,
             MetricType::Counter,
         )?;
-        let lookups = self.lookups();
+        let lookups = self.0.lookups();
         for (result, count) in [
             ("hit", lookups.hits),
             ("miss", lookups.misses),

@@ -6,23 +6,23 @@
 
 /// The parts of one document. `head`, `body` and `tail` follow one another in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Piece<'a> {
+pub struct Piece<'a> {
     /// The whole: `head`, `body` and `tail`.
-    pub(crate) text: &'a str,
+    pub text: &'a str,
     /// Directives, the comments before the first content, and the `---` line if it holds no
     /// content.
-    pub(crate) head: &'a str,
+    pub head: &'a str,
     /// From the first line with content to the last.
-    pub(crate) body: &'a str,
+    pub body: &'a str,
     /// Blank lines and comments after the content, and the `...` line.
-    pub(crate) tail: &'a str,
+    pub tail: &'a str,
     /// Where the text begins, as a line number from 1.
-    pub(crate) line: usize,
+    pub line: usize,
 }
 
 /// Cuts a text into documents. Comments before the first `---` belong to the document after it;
 /// what follows a `...` belongs to the next document, if there is one, else it is an empty one.
-pub(crate) fn documents(text: &str) -> Vec<Piece<'_>> {
+pub fn documents(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut current = Draft::at(0, 1);
     let mut offset = 0;

@@ -25,11 +25,11 @@ use crate::{parts, run};
 /// The released program, also the name of its file.
 const PROGRAM: &str = "outrigger";
 
-/// A little more than the 17.2 MB that it was on [`LLD_HOST`] when this was written. The goal is 12 MB; this keeps it
-/// from growing unseen.
-const LARGEST: u64 = 17_400_000;
+/// The most bytes of the binary on [`LLD_HOST`]: the goal for the image, which holds nothing else. The goal for the binary
+/// itself, 12 MB, is not reached.
+const LARGEST: u64 = 15_000_000;
 
-/// The same without [`LINKER_FLAGS`].
+/// The same without [`LINKER_FLAGS`], where it was not measured.
 const LARGEST_ELSEWHERE: u64 = 25_000_000;
 
 /// The goal for what is resident when it is ready and idle, in bytes. On [`LLD_HOST`], where the linker is told the order

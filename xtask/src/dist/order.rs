@@ -3,7 +3,7 @@
 //! What runs is less than a third of the code. Where it is spread over the whole file, nearly all of the file becomes
 //! resident, since the kernel maps 64 KiB and more around whatever is touched. The linker therefore puts what runs
 //! first, as `cargo xtask dist --order` saw it. A name that no longer is only costs some memory. Most of them change
-//! with the compiler and with the version of this package, and those of a crate with `Cargo.lock`: record after these.
+//! with the compiler and with the version of the program, and those of a crate with `Cargo.lock`: record after these.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -156,7 +156,11 @@ mod tests {
         let names: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(names.len() >= FEWEST);
         // The engine is among what runs, and no name is a line of something else.
-        assert!(names.iter().any(|name| name.contains("outrigger6inject")));
+        assert!(
+            names
+                .iter()
+                .any(|name| name.contains("outrigger_core6inject"))
+        );
         assert!(names.iter().all(|name| !name.contains([' ', '/'])));
     }
 
