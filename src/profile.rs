@@ -16,6 +16,7 @@ pub mod file;
 mod matching;
 mod nginx;
 pub mod parameter;
+mod pattern;
 pub mod privilege;
 pub mod strict;
 pub mod template;

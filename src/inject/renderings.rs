@@ -16,8 +16,8 @@ use super::fragment::Fragments;
 use super::parameters::Resolved;
 use super::{Request, SidecarMode};
 
-/// How much memory renderings may take, in bytes: some hundred of those of the built-in profiles.
-const CAPACITY: u64 = 4 * 1024 * 1024;
+/// How much memory renderings may take, in bytes: more than a hundred of those of the built-in profiles.
+const CAPACITY: u64 = 2 * 1024 * 1024;
 /// The longest key: who writes longer annotations waits for them to be rendered each time.
 const MAX_KEY: usize = 8 * 1024;
 

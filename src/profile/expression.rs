@@ -5,7 +5,6 @@
 
 mod convert;
 mod names;
-mod pattern;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -19,6 +18,7 @@ use cel::{Context, Env, ExecutionError, Program, Value as Cel};
 use serde_json::Value as Json;
 
 use super::parameter::{self, Value};
+use super::pattern;
 pub use convert::json_to_cel;
 use convert::{cel_to_json, value_to_cel};
 use names::{NameCheck, check_function};
@@ -201,7 +201,10 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationEr
         |This(text): This<Arc<String>>, pattern: Arc<String>| {
             pattern::compiled(&pattern)
                 .map(|regex| regex.is_match(&text))
-                .map_err(|message| ExecutionError::function_error("matches", message))
+                .map_err(|error| {
+                    let message = format!("{pattern:?} is no pattern: {error}");
+                    ExecutionError::function_error("matches", message)
+                })
         },
     )?;
     // `This` takes `host(s)` and `s.host()` alike.

@@ -2,8 +2,9 @@
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 
-use super::{FUNCTIONS, Names, Reads, pattern};
+use super::{FUNCTIONS, Names, Reads};
 use crate::profile::parameter;
+use crate::profile::pattern;
 
 /// The roots that expressions may name.
 const ROOTS: [&str; 7] = [
@@ -69,7 +70,9 @@ impl NameCheck<'_> {
                     && let Some(Expr::Literal(LiteralValue::String(text))) =
                         call.args.last().map(|argument| &argument.expr)
                 {
-                    pattern::compiled(text.inner())?;
+                    let text = text.inner();
+                    pattern::check(text)
+                        .map_err(|error| format!("{text:?} is no pattern: {error}"))?;
                 }
                 call.args
                     .iter()

@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use regex::Regex;
-
 use super::quantity::Quantity;
 use super::{Kind, host_port, path};
+use crate::profile::pattern;
 
 /// A grammar.
 #[derive(Debug)]
@@ -259,7 +258,7 @@ fn check_uri(text: &str) -> Result<(), String> {
 fn check_regex(text: &str) -> Result<(), String> {
     // Ruby names groups (?<name>…), as the regex crate does; look-around is Ruby's alone and is refused here,
     // because what cannot be checked cannot be trusted to end.
-    Regex::new(text).map(drop).map_err(|error| {
+    pattern::check(text).map_err(|error| {
         error
             .to_string()
             .lines()

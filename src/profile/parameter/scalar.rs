@@ -1,21 +1,46 @@
 //! One value of a parameter: its type, its bounds, its format.
 
-use regex::Regex;
 use serde_json::Value as Json;
 
 use super::format::{self, Format};
 use super::{Kind, MAX_JSON_LENGTH, MAX_LENGTH, ScalarSpec, Value, nearest, text};
+use crate::profile::pattern;
 
 #[derive(Debug, Clone)]
 pub(super) struct Scalar {
     kind: Kind,
     format: Option<&'static Format>,
     pub(super) values: Vec<Value>,
-    pattern: Option<(String, Regex)>,
+    pattern: Option<Pattern>,
     /// What is expected, where the profile says it in words.
     words: Option<String>,
     length: (u64, u64),
     range: (Option<f64>, Option<f64>),
+}
+
+/// What the whole of a text must match.
+#[derive(Debug, Clone)]
+struct Pattern {
+    source: String,
+    anchored: String,
+}
+
+impl Pattern {
+    fn new(source: &str) -> Result<Self, regex::Error> {
+        // The bare source first: `a)|(b` is good only inside of the anchors, and would lift them.
+        pattern::check(source)?;
+        let anchored = format!("^(?:{source})$");
+        pattern::check(&anchored)?;
+        Ok(Self {
+            source: source.to_owned(),
+            anchored,
+        })
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        // That it compiles was seen when the profile was loaded.
+        pattern::compiled(&self.anchored).is_ok_and(|regex| regex.is_match(text))
+    }
 }
 
 impl Scalar {
@@ -70,14 +95,11 @@ impl Scalar {
             );
         }
         let pattern = spec.pattern.as_deref().and_then(|source| {
-            // The bare source first: `a)|(b` is good only inside of the anchors, and would lift them.
-            match Regex::new(source).and_then(|_| Regex::new(&format!("^(?:{source})$"))) {
-                Ok(regex) => Some((source.to_owned(), regex)),
-                Err(error) => {
+            Pattern::new(source)
+                .map_err(|error| {
                     refuse("pattern", format!("this is no regular expression: {error}"));
-                    None
-                }
-            }
+                })
+                .ok()
         });
         let longest = if format.is_some_and(|format| format.name == "json") {
             MAX_JSON_LENGTH
@@ -224,7 +246,7 @@ impl Scalar {
             (format.check)(text).map_err(|detail| (!detail.is_empty()).then_some(detail))?;
         }
         match &self.pattern {
-            Some((_, regex)) if !regex.is_match(text) => Err(None),
+            Some(pattern) if !pattern.is_match(text) => Err(None),
             _ => Ok(()),
         }
     }
@@ -257,7 +279,7 @@ impl Scalar {
         }
         if let Some(format) = self.format.filter(|format| format.name != "port") {
             return match &self.pattern {
-                Some((source, _)) => format!("{} that matches {source}", format.expected),
+                Some(pattern) => format!("{} that matches {}", format.expected, pattern.source),
                 None => format.expected.to_owned(),
             };
         }
@@ -268,8 +290,8 @@ impl Scalar {
             Kind::Boolean => return "\"true\" or \"false\"".to_owned(),
             Kind::Array => "a list",
         };
-        if let Some((source, _)) = &self.pattern {
-            return format!("{kind} that matches {source}");
+        if let Some(pattern) = &self.pattern {
+            return format!("{kind} that matches {}", pattern.source);
         }
         match self.range {
             (Some(minimum), Some(maximum)) => format!("{kind} from {minimum} to {maximum}"),
