@@ -33,14 +33,15 @@ const FORBIDDEN: &[&str] = &[
     "anyhow",
 ];
 
+/// Of the core's tests those that read recorded reviews, and that hold a time.
+const TESTS: [&str; 2] = ["json/tests.rs", "yaml/tests.rs"];
+
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs")
-            && !path.ends_with("tests.rs")
-        {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }
@@ -63,13 +64,12 @@ fn the_core_imports_no_runtime_no_client_no_clock_and_no_file() {
             sources(&folder, &mut files);
         }
     }
+    files.retain(|file| !TESTS.iter().any(|tests| file.ends_with(tests)));
     assert!(files.len() > 20, "{files:?}");
     let mut offences = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        let lines = text.lines().enumerate();
-        // Tests may read files.
-        for (number, line) in lines.take_while(|(_, line)| *line != "mod tests {") {
+        for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             for word in FORBIDDEN.iter().filter(|word| code.contains(**word)) {
                 offences.push(format!("{}:{}: {word}", file.display(), number + 1));
