@@ -202,8 +202,7 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), cel::DeclarationEr
             pattern::compiled(&pattern)
                 .map(|regex| regex.is_match(&text))
                 .map_err(|error| {
-                    let message = format!("{pattern:?} is no pattern: {error}");
-                    ExecutionError::function_error("matches", message)
+                    ExecutionError::function_error("matches", pattern::in_words(&pattern, &error))
                 })
         },
     )?;

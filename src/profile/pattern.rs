@@ -16,15 +16,20 @@ static COMPILED: LazyLock<Cache<String, Arc<Regex>>> = LazyLock::new(|| Cache::n
 /// Whether a text is a pattern: one of a profile that is loaded, or a value. Nothing is remembered.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// It is none.
 pub(super) fn check(pattern: &str) -> Result<(), regex::Error> {
     Regex::new(pattern).map(drop)
+}
+
+/// What is wrong with the pattern of an expression, in words.
+pub(super) fn in_words(pattern: &str, error: &regex::Error) -> String {
+    format!("{pattern:?} is no pattern: {error}")
 }
 
 /// A pattern, compiled.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// It is none.
 pub(super) fn compiled(pattern: &str) -> Result<Arc<Regex>, regex::Error> {
     COMPILED.get_or_insert_with(pattern, || Regex::new(pattern).map(Arc::new))
 }

@@ -71,8 +71,7 @@ impl NameCheck<'_> {
                         call.args.last().map(|argument| &argument.expr)
                 {
                     let text = text.inner();
-                    pattern::check(text)
-                        .map_err(|error| format!("{text:?} is no pattern: {error}"))?;
+                    pattern::check(text).map_err(|error| pattern::in_words(text, &error))?;
                 }
                 call.args
                     .iter()
