@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,9 +26,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::HttpService;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -314,7 +314,7 @@ impl Listener {
         }
         let Some(tls) = &self.tls else {
             let watched = Watched::new(stream, Arc::clone(&activity));
-            return self.serve_http1(watched, &activity).await;
+            return self.serve(watched, &activity).await;
         };
         let mut closing = self.closing.clone();
         let handshake = tokio::select! {
@@ -331,76 +331,32 @@ impl Listener {
         self.shared.metrics.handshake(result);
         match handshake {
             Ok(Ok(stream)) => {
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    let watched = Watched::preface(stream, Arc::clone(&activity));
-                    self.serve_http2(watched, &activity).await;
-                } else {
-                    let watched = Watched::new(stream, Arc::clone(&activity));
-                    self.serve_http1(watched, &activity).await;
-                }
+                let watched = Watched::new(stream, Arc::clone(&activity));
+                self.serve(watched, &activity).await;
             }
             Ok(Err(error)) => tracing::debug!(target: "server", %error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(target: "server", "a TLS handshake took too long"),
         }
     }
 
-    async fn serve_http1<S>(self, stream: Watched<S>, activity: &Arc<Activity>)
+    /// Serves a connection until it ends, by itself, for want of patience, or because the server does.
+    async fn serve<S>(mut self, stream: Watched<S>, activity: &Arc<Activity>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = http1::Builder::new()
-            // Its header timeout also runs between requests; see `activity`.
-            .header_read_timeout(None)
-            .max_buf_size(64 * 1024)
-            // Anybody may ask the operations port, and the kubelet's probes must find a place on it. Neither they
-            // nor Prometheus ask often enough to miss a kept connection.
-            .keep_alive(self.tls.is_some())
-            .serve_connection(
-                TokioIo::new(stream),
-                service(self.router.clone(), Arc::clone(activity)),
-            );
-        self.drive(
-            pin!(connection),
-            http1::Connection::graceful_shutdown,
-            activity,
-        )
-        .await;
-    }
-
-    async fn serve_http2<S>(self, stream: Watched<S>, activity: &Arc<Activity>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(128)
-            .max_header_list_size(16 * 1024)
-            // Together the time for headers: the frames of a head follow one another without others between
-            // them, so that a client which stops among them does not answer a ping.
-            .keep_alive_interval(self.config.header_timeout / 2)
-            .keep_alive_timeout(self.config.header_timeout / 2)
-            .serve_connection(
-                TokioIo::new(stream),
-                service(self.router.clone(), Arc::clone(activity)),
-            );
-        self.drive(
-            pin!(connection),
-            http2::Connection::graceful_shutdown,
-            activity,
-        )
-        .await;
-    }
-
-    /// Polls a connection until it ends, by itself, for want of patience, or because the server does.
-    /// `graceful_shutdown` tells it to answer what was asked already and then to end.
-    async fn drive<C>(
-        mut self,
-        mut connection: Pin<&mut C>,
-        graceful_shutdown: fn(Pin<&mut C>),
-        activity: &Arc<Activity>,
-    ) where
-        C: Future<Output = hyper::Result<()>>,
-    {
+        let mut connection = pin!(
+            http1::Builder::new()
+                // Its header timeout also runs between requests; see `activity`.
+                .header_read_timeout(None)
+                .max_buf_size(64 * 1024)
+                // Anybody may ask the operations port, and the kubelet's probes must find a place on it. Neither they
+                // nor Prometheus ask often enough to miss a kept connection.
+                .keep_alive(self.tls.is_some())
+                .serve_connection(
+                    TokioIo::new(stream),
+                    service(self.router.clone(), Arc::clone(activity)),
+                )
+        );
         let patience = Patience {
             headers: self.config.header_timeout,
             idle: self.config.idle_timeout,
@@ -419,7 +375,7 @@ impl Listener {
                 () = activity.changed() => {
                     if activity.is_leaving() && leaving.is_none() {
                         // A request that came at the same moment is still answered.
-                        graceful_shutdown(connection.as_mut());
+                        connection.as_mut().graceful_shutdown();
                         leaving = Some(Instant::now() + LEAVE);
                         self.shared.metrics.rejected("crowded");
                     }
@@ -435,7 +391,7 @@ impl Listener {
                     }
                 }
                 changed = self.closing.changed() => match changed {
-                    Ok(()) => graceful_shutdown(connection.as_mut()),
+                    Ok(()) => connection.as_mut().graceful_shutdown(),
                     // The server has returned: there was time enough.
                     Err(_) => return,
                 },

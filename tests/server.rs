@@ -8,9 +8,7 @@ mod server {
 
     mod certificates;
     mod drain;
-    mod drain_http2;
     mod hardening;
-    mod http2;
     mod overload;
     mod patience;
     mod process;

@@ -165,31 +165,12 @@ impl Drop for Answering {
 pub struct Watched<S> {
     inner: S,
     activity: Arc<Activity>,
-    /// How many bytes are still to be noted.
-    noted: usize,
 }
-
-/// The length of what an HTTP/2 client says first (RFC 9113, section 3.4).
-const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
 impl<S> Watched<S> {
     /// Notes the reads of `inner`.
     pub fn new(inner: S, activity: Arc<Activity>) -> Self {
-        Self {
-            inner,
-            activity,
-            noted: usize::MAX,
-        }
-    }
-
-    /// Notes the preface of HTTP/2 only: what follows are frames, which need not belong to a request. Slow ones
-    /// among those are found by pings, which a client in the middle of a frame cannot answer.
-    pub fn preface(inner: S, activity: Arc<Activity>) -> Self {
-        Self {
-            inner,
-            activity,
-            noted: PREFACE,
-        }
+        Self { inner, activity }
     }
 }
 
@@ -201,15 +182,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        let count = buffer.filled().len() - before;
-        if count > 0 && self.noted > 0 {
+        if buffer.filled().len() > before {
             self.activity.bytes_came();
-            if self.noted < usize::MAX {
-                self.noted = self.noted.saturating_sub(count);
-                if self.noted == 0 {
-                    self.activity.begun.store(0, Ordering::Relaxed);
-                }
-            }
         }
         polled
     }

@@ -13,7 +13,7 @@ use axum::http::header::{
     ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -161,9 +161,8 @@ async fn close_while_draining(
     request: Request,
     next: Next,
 ) -> Response {
-    let http1 = request.version() <= Version::HTTP_11;
     let mut response = next.run(request).await;
-    if http1 && shared.is_draining() {
+    if shared.is_draining() {
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -183,11 +182,8 @@ async fn take(webhook: Webhook, State(shared): State<Arc<Shared>>, request: Requ
         Ok(response) => return response,
         Err(refusal) => refusal,
     };
-    // HTTP/2 ends a stream without its connection. Who waits for 100 Continue has sent nothing yet.
-    if head.version <= Version::HTTP_11
-        && !head.headers.contains_key(EXPECT)
-        && refusal.leaves_body()
-    {
+    // Who waits for 100 Continue has sent nothing yet.
+    if !head.headers.contains_key(EXPECT) && refusal.leaves_body() {
         shared.bodies.discard(&mut body).await;
     }
     refusal.response(&shared.metrics, &span)

@@ -345,13 +345,22 @@ async fn plain_http_on_the_tls_port_is_ended_and_harms_nobody() -> Result {
         let told = client.ended().await?;
         assert!(told.first().is_none_or(|kind| *kind == 0x15), "{told:?}");
     }
-    // A protocol that nobody here speaks is refused by TLS itself.
-    assert!(
-        Client::tls(server.address, &server.authority, &[b"spdy/3"])
-            .await
-            .is_err()
-    );
     assert_eq!(server.client().await?.post(small("1")).await?.status, 200);
+    Ok(())
+}
+
+/// The API server offers both to a URL, and asks a Service with HTTP/1.1.
+#[tokio::test]
+async fn of_the_protocols_that_a_client_offers_http_1_is_chosen() -> Result {
+    let server = start(|_| {}).await?;
+    let offered = [b"h2".as_slice(), b"http/1.1"];
+    let mut client = Client::tls(server.address, &server.authority, &offered).await?;
+    assert_eq!(client.post(small("1")).await?.status, 200);
+    // Who insists on another is refused by TLS itself, and not left to write frames that nobody reads.
+    for other in [b"h2".as_slice(), b"spdy/3"] {
+        let refused = Client::tls(server.address, &server.authority, &[other]).await;
+        assert!(refused.is_err(), "{}", String::from_utf8_lossy(other));
+    }
     Ok(())
 }
 

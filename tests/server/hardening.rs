@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::kit::{Client, panics_when_asked, small, start, start_with, timed};
+use super::kit::{panics_when_asked, small, start, start_with, timed};
 
 /// A reset is never repeated by the API server, and says nothing to anybody.
 #[tokio::test]
@@ -23,28 +23,6 @@ async fn a_review_that_panics_gets_500_and_harms_nobody() -> Result {
     server
         .wait_metric("outrigger_http_requests_in_flight", 0.0)
         .await
-}
-
-/// The frames of a head follow one another without others between them (RFC 9113, section 4.3), so a client that
-/// stops among them does not answer pings either.
-#[tokio::test]
-async fn a_slow_http2_head_is_ended() -> Result {
-    let server = start(|_| {}).await?;
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice();
-    // HEADERS on stream 1 without END_HEADERS; then the beginning of a frame only; then not even a preface.
-    let open_head = [preface, b"\0\0\x01\x01\0\0\0\0\x01\x83"].concat();
-    let half_frame = [preface, b"\0\0\x20\x01\x04\0\0\0\x01\x83"].concat();
-    for bytes in [&open_head, &half_frame, &preface[..10].to_vec()] {
-        let mut client = Client::tls(server.address, &server.authority, &[b"h2"]).await?;
-        client.send(bytes).await?;
-        let (_, time) = timed(client.ended()).await?;
-        ensure!(
-            time < Duration::from_secs(3),
-            "{} bytes were held for {time:?}",
-            bytes.len()
-        );
-    }
-    Ok(())
 }
 
 /// Any pod can reach the port: one request on each of many connections must not keep the API server out until

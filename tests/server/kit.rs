@@ -99,11 +99,6 @@ impl Running {
         Client::tls(self.address, &self.authority, &[b"http/1.1"]).await
     }
 
-    /// An ordinary client that follows ALPN.
-    pub(crate) fn http2(&self) -> Result<reqwest::Client> {
-        testkit::http::client(self.authority.certificate(), None)
-    }
-
     /// `https://…` of this path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.address)

@@ -207,25 +207,17 @@ async fn connections_above_the_bound_wait_and_are_served() -> Result {
 
 #[tokio::test]
 async fn crowded_connections_that_never_asked_make_room() -> Result {
-    for protocol in [b"http/1.1".as_slice(), b"h2"] {
-        let server = start(|config| config.max_connections = 4).await?;
-        let mut idle = Vec::new();
-        for _ in 0..4 {
-            let mut client = Client::tls(server.address, &server.authority, &[protocol]).await?;
-            if protocol == b"h2" {
-                client
-                    .send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-                    .await?;
-            }
-            idle.push(client);
-        }
-        let (answer, time) = timed(async { server.client().await?.post(small("1")).await }).await?;
-        assert_eq!(answer.status, 200);
-        ensure!(
-            time < Duration::from_secs(5),
-            "there was no room for {time:?}"
-        );
+    let server = start(|config| config.max_connections = 4).await?;
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        idle.push(server.client().await?);
     }
+    let (answer, time) = timed(async { server.client().await?.post(small("1")).await }).await?;
+    assert_eq!(answer.status, 200);
+    ensure!(
+        time < Duration::from_secs(5),
+        "there was no room for {time:?}"
+    );
     Ok(())
 }
 
