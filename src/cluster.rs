@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod check;
 pub mod crd;
 pub mod events;
+pub mod kubeconfig;
 pub mod namespaces;
 mod partial;
 pub mod profiles;
@@ -15,11 +16,12 @@ pub mod registration;
 pub mod standing;
 pub mod version;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+
+use kubeconfig::Files;
 
 /// Where Kubernetes mounts a pod's token.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -31,23 +33,18 @@ pub const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/names
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The kubeconfig cannot be read or names no cluster.
-    #[error("--kubeconfig {path}: {source}")]
-    Kubeconfig {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: kube::config::KubeconfigError,
-    },
+    #[error(transparent)]
+    Kubeconfig(#[from] kubeconfig::Error),
     /// Neither a kubeconfig nor a pod's own account names a cluster.
-    #[error("no cluster is known: {0}; give --kubeconfig FILE, or set KUBECONFIG")]
-    None(#[from] kube::config::InferConfigError),
-    /// The context is not in the kubeconfig.
-    #[error("--context {context}: {source}")]
-    Context {
-        /// The context.
-        context: String,
-        /// What is wrong with it.
-        source: kube::config::KubeconfigError,
+    #[error(
+        "no cluster is known: {kubeconfig}; nor is this a pod with a service account: {in_cluster}; give --kubeconfig \
+         FILE, or set KUBECONFIG"
+    )]
+    None {
+        /// Why no kubeconfig does.
+        kubeconfig: kubeconfig::Error,
+        /// Why no account does.
+        in_cluster: kube::config::InClusterError,
     },
     /// The pod's own account is not as Kubernetes mounts it.
     #[error("the pod's service account cannot be used: {0}")]
@@ -70,29 +67,22 @@ pub async fn client(
     kubeconfig: Option<&Path>,
     context: Option<&str>,
 ) -> Result<(Client, String), ClusterError> {
-    let options = KubeConfigOptions {
-        context: context.map(str::to_owned),
-        ..KubeConfigOptions::default()
-    };
-    let mut config = match (kubeconfig, context) {
-        (Some(path), _) => {
-            let wrong = |source| ClusterError::Kubeconfig {
-                path: path.to_owned(),
-                source,
-            };
-            let file = Kubeconfig::read_from(path).map_err(wrong)?;
-            Config::from_custom_kubeconfig(file, &options)
-                .await
-                .map_err(wrong)?
+    let mut config = match kubeconfig {
+        Some(path) => Files::given(path).config(context).await?,
+        None => {
+            let found = async { Files::found()?.config(context).await };
+            match found.await {
+                Ok(config) => config,
+                // A pod's account has no contexts.
+                Err(kubeconfig) if context.is_some() => return Err(kubeconfig.into()),
+                Err(kubeconfig) => {
+                    Config::incluster().map_err(|in_cluster| ClusterError::None {
+                        kubeconfig,
+                        in_cluster,
+                    })?
+                }
+            }
         }
-        (None, Some(context)) => {
-            let config = Config::from_kubeconfig(&options).await;
-            config.map_err(|source| ClusterError::Context {
-                context: context.to_owned(),
-                source,
-            })?
-        }
-        (None, None) => Config::infer().await?,
     };
     config.connect_timeout = Some(CONNECT);
     let address = config.cluster_url.to_string();
@@ -106,16 +96,7 @@ pub async fn client(
 /// A configuration that is there and cannot be used.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Option<Client>, ClusterError> {
     let config = match kubeconfig {
-        Some(path) => {
-            let wrong = |source| ClusterError::Kubeconfig {
-                path: path.to_owned(),
-                source,
-            };
-            let file = Kubeconfig::read_from(path).map_err(wrong)?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .map_err(wrong)?
-        }
+        Some(path) => Files::given(path).config(None).await?,
         None if Path::new(TOKEN).exists() => Config::incluster()?,
         None => return Ok(None),
     };
