@@ -345,10 +345,9 @@ fn what_is_no_kubeconfig_is_told_with_its_place() {
     );
     let no_yaml = refused("kind: Config\n---\nclusters:\n- name: [a\nusers: b\n");
     assert!(no_yaml.starts_with("this is no YAML: line "), "{no_yaml}");
-    assert_eq!(
-        refused("kind: Config\n---\nkind: Config\nkind: Config\n"),
-        "this is no YAML: line 4: duplicate mapping key: kind"
-    );
+    let twice = refused("kind: Config\n---\nkind: Config\nkind: Config\n");
+    let expected = "this is no YAML: line 4: duplicate mapping key: kind";
+    assert!(twice.starts_with(expected), "{twice}");
     assert_eq!(
         refused("kind: Config\n---\nkind: Pod\n"),
         "kubeconfigs with mismatching kind cannot be merged"
