@@ -1,16 +1,15 @@
 //! Waiting for services, inside of init containers: `outrigger wait-for`.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
+use std::{fmt, io, vec};
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::LookupIpStrategy;
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Something that must answer.
@@ -60,6 +59,9 @@ pub struct TimedOut {
 /// Waits until every target answers, one after the other. `tell` hears of every change: why something is still
 /// waited for, and what has answered.
 ///
+/// When it gives up, a name may still be looked up on a thread of the runtime. End that with
+/// [`shutdown_background`](tokio::runtime::Runtime::shutdown_background): dropping it would wait for the name server.
+///
 /// # Errors
 /// The first target that does not answer in time.
 pub async fn wait_for(
@@ -70,13 +72,14 @@ pub async fn wait_for(
     let start = Instant::now();
     for target in targets {
         let mut last = String::new();
+        let mut lookup = Lookup::default();
         loop {
             let left = patience.total.saturating_sub(start.elapsed());
-            let outcome =
-                match tokio::time::timeout(patience.one_try.min(left), try_once(target)).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(format!("no answer within {:?}", patience.one_try)),
-                };
+            let one_try = try_once(target, &mut lookup);
+            let outcome = match tokio::time::timeout(patience.one_try.min(left), one_try).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(format!("no answer within {:?}", patience.one_try)),
+            };
             match outcome {
                 Ok(()) => {
                     tell(format!("{target}: answers"));
@@ -101,66 +104,73 @@ pub async fn wait_for(
     Ok(())
 }
 
-async fn try_once(target: &Target) -> Result<(), String> {
+async fn try_once(target: &Target, lookup: &mut Lookup) -> Result<(), String> {
     match target {
         Target::Tcp(address) => {
             let (host, port) = address
                 .rsplit_once(':')
                 .ok_or_else(|| "expected HOST:PORT".to_owned())?;
             let port = port.parse().map_err(|_| "expected HOST:PORT".to_owned())?;
-            connect(host, port).await.map(drop)
+            connect(host, port, lookup).await.map(drop)
         }
-        Target::Dns(name) => resolve(name).await.map(drop),
-        Target::Http(uri) => get(uri).await,
+        Target::Dns(name) => lookup.addresses(name, 0).await.map(drop),
+        Target::Http(uri) => get(uri, lookup).await,
     }
 }
 
-/// The addresses of a host, which may be one itself.
+/// Looks up the name of one target, with the C library's `getaddrinfo`, which blocks a thread.
 ///
-/// The resolver is a Rust one because that of glibc loads libraries at run time, which an image of one static
-/// binary does not have. It is made anew each time: `/etc/resolv.conf` may change while we wait.
-async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = bare.parse() {
-        return Ok(vec![address]);
-    }
-    let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
-    let options = builder.options_mut();
-    options.cache_size = 0;
-    // A name of /etc/hosts with an IPv4 address only must not wait for a name server to deny the other.
-    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
-    let resolver = builder.build().map_err(|error| error.to_string())?;
-    let addresses: Vec<IpAddr> = resolver
-        .lookup_ip(host)
-        .await
-        .map_err(|error| error.to_string())?
-        .iter()
-        .collect();
-    if addresses.is_empty() {
-        Err(format!("{host} has no address"))
-    } else {
-        Ok(addresses)
+/// A lookup that is under way when its try ends is not begun again: the next try goes on waiting for it. A silent name
+/// server holds `getaddrinfo` for 5 s, twice for each server of `/etc/resolv.conf`; with a lookup a try the threads
+/// would pile up, and a name server that is slower than a try would never be heard.
+///
+/// Each lookup follows `/etc/hosts` and `/etc/resolv.conf` as they are when it begins; glibc looks whether resolv.conf
+/// has changed since 2.26. In an image of one static binary, where there is no `nsswitch.conf`, it needs no library at
+/// run time for that since 2.34.
+#[derive(Default)]
+struct Lookup {
+    under_way: Option<JoinHandle<io::Result<vec::IntoIter<SocketAddr>>>>,
+}
+
+impl Lookup {
+    /// The addresses of `host`, which may be one itself, with `port`.
+    async fn addresses(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let under_way = self.under_way.get_or_insert_with(|| {
+            let host = host.to_owned();
+            tokio::task::spawn_blocking(move || (host.as_str(), port).to_socket_addrs())
+        });
+        let found = under_way.await;
+        self.under_way = None;
+        found
+            .map_err(io::Error::from)
+            .and_then(|found| found)
+            .map(Iterator::collect)
+            .map_err(|error| format!("{host}: {error}"))
     }
 }
 
 /// A connection to the first address that takes one.
-async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    let addresses: Vec<SocketAddr> = resolve(host)
-        .await?
-        .into_iter()
-        .map(|address| SocketAddr::new(address, port))
-        .collect();
+async fn connect(host: &str, port: u16, lookup: &mut Lookup) -> Result<TcpStream, String> {
+    let mut addresses = lookup.addresses(host, port).await?;
+    // IPv4 first: where IPv6 leads nowhere, connecting by it would use up the whole try. Where there is no IPv4,
+    // connecting by that fails at once.
+    addresses.sort_by_key(SocketAddr::is_ipv6);
     TcpStream::connect(addresses.as_slice())
         .await
         .map_err(|error| error.to_string())
 }
 
 /// A GET whose answer is 2xx or 3xx, as the kubelet's probes count it.
-async fn get(uri: &Uri) -> Result<(), String> {
+async fn get(uri: &Uri, lookup: &mut Lookup) -> Result<(), String> {
     let authority = uri
         .authority()
         .ok_or_else(|| "the URL has no host".to_owned())?;
-    let stream = connect(authority.host(), authority.port_u16().unwrap_or(80)).await?;
+    let port = authority.port_u16().unwrap_or(80);
+    let stream = connect(authority.host(), port, lookup).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
@@ -300,5 +310,26 @@ mod tests {
         wait_for(&[Target::Dns("localhost".to_owned())], PATIENCE, |_| ())
             .await
             .unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_is_taken_as_it_is() {
+        for (host, address) in [
+            ("192.0.2.1", "192.0.2.1:80"),
+            ("2001:db8::1", "[2001:db8::1]:80"),
+            ("[2001:db8::1]", "[2001:db8::1]:80"),
+        ] {
+            let mut lookup = Lookup::default();
+            let found = lookup.addresses(host, 80).await;
+            assert_eq!(found, Ok(vec![address.parse().unwrap()]));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_is_named() {
+        // A label is empty: no name server is asked.
+        let error = Lookup::default().addresses("a..b", 80).await.unwrap_err();
+        let expected = "a..b: failed to lookup address information: Name or service not known";
+        assert_eq!(error, expected);
     }
 }

@@ -13,7 +13,7 @@
     reason = "a test fails by panicking, also in its helpers"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
-use testkit::{Daemon, Finished, Result, free_port, process};
+use testkit::{Daemon, Finished, LocalPod, NameServer, Result, free_port, process, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -353,30 +353,159 @@ fn what_runs_inside_pods_works_too() -> Result {
         assert!(volume.path().join(file).is_file(), "{file}");
     }
 
-    // Names come from the files that a kubelet mounts.
-    let hosts = volume.path().join("hosts");
-    fs::write(&hosts, "127.0.0.1 shop.example\n")?;
-    let names = volume.path().join("resolv.conf");
-    fs::write(
-        &names,
-        "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
-    )?;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let target = format!("shop.example:{}", listener.local_addr()?.port());
-    root.run(
-        &[
-            (&hosts, "/etc/hosts"),
-            (&names, "/etc/resolv.conf"),
-            // Every container runtime gives one. A static program reads random numbers from there when a crate looks
-            // for the C library's function at run time, as the resolver's does.
-            (Path::new("/dev"), "/dev"),
-        ],
-        &["wait-for", "--tcp", &target, "--timeout", "10s"],
-    )?
-    .ok()?;
-
     let listed = root.run(&[], &["profile", "list"])?.ok()?;
     assert!(listed.contains("envoy-tls"), "{listed}");
+    Ok(())
+}
+
+/// The network of a pod, and the files of names that a kubelet mounts in its containers.
+struct Names {
+    pod: LocalPod,
+    folder: TempDir,
+}
+
+impl Names {
+    fn lay_out(hosts: &str, resolv_conf: &str) -> Result<Self> {
+        let names = Self {
+            pod: LocalPod::new(&serde_json::json!({}), &BTreeMap::new())?,
+            folder: tempfile::tempdir()?,
+        };
+        let server = names.pod.gateway().to_string();
+        fs::write(names.hosts(), hosts)?;
+        fs::write(names.resolv_conf(), resolv_conf.replace("SERVER", &server))?;
+        Ok(names)
+    }
+
+    fn hosts(&self) -> PathBuf {
+        self.folder.path().join("hosts")
+    }
+
+    fn resolv_conf(&self) -> PathBuf {
+        self.folder.path().join("resolv.conf")
+    }
+
+    /// `wait-for` from the image, in the pod.
+    fn wait_for(&self, root: &Root, arguments: &[&str]) -> Result<Command> {
+        let (hosts, resolv_conf) = (self.hosts(), self.resolv_conf());
+        let mounts = [
+            (hosts.as_path(), "/etc/hosts"),
+            (resolv_conf.as_path(), "/etc/resolv.conf"),
+        ];
+        let command = root.command(&mounts, &[&["wait-for"], arguments].concat())?;
+        let within = ["ip", "netns", "exec", self.pod.network_name()];
+        Ok(process::wrapped(&within, &command))
+    }
+}
+
+/// As in a pod of a cluster: names are completed, and most are those of Services.
+#[test]
+fn names_are_looked_up_as_the_files_of_a_kubelet_say() -> Result {
+    let root = Root::lay_out()?;
+    let names = Names::lay_out(
+        "127.0.0.1 localhost\n192.0.2.1 db.example\n",
+        "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver SERVER\n\
+         options ndots:5\n",
+    )?;
+    let host = names.pod.gateway();
+    let known = [
+        ("catalog.shop.svc.cluster.local", host),
+        ("www.example.com", host),
+    ];
+    let server = NameServer::start(host, known, Duration::ZERO)?;
+    let of_a_file = names.wait_for(&root, &["--dns", "db.example", "--timeout", "15s"])?;
+    process::run(&of_a_file, b"", LIMIT)?.ok()?;
+    assert_eq!(server.asked(), 0, "what /etc/hosts knows is asked for");
+
+    let listener = std::net::TcpListener::bind((host, 0))?;
+    let port = listener.local_addr()?.port();
+    let (short, full) = (
+        format!("catalog:{port}"),
+        format!("www.example.com.:{port}"),
+    );
+    let of_dns = ["--tcp", &short, "--tcp", &full, "--timeout", "15s"];
+    process::run(&names.wait_for(&root, &of_dns)?, b"", LIMIT)?.ok()?;
+
+    let none = ["--dns", "cart", "--timeout", "3s"];
+    let none = process::run(&names.wait_for(&root, &none)?, b"", LIMIT)?;
+    assert_eq!(none.code, 1, "{}", none.stderr);
+    let reason = "cart: failed to lookup address information: Name or service not known";
+    assert!(none.stdout.contains(reason), "{}", none.stdout);
+    Ok(())
+}
+
+#[test]
+fn a_silent_name_server_holds_nothing_up() -> Result {
+    let root = Root::lay_out()?;
+    // One lookup takes 30 s x 5, which are the most that there can be, and more than this test waits.
+    let names = Names::lay_out("", "nameserver SERVER\noptions timeout:30 attempts:5\n")?;
+    let server = NameServer::silent(names.pod.gateway())?;
+    let arguments = [
+        "--dns",
+        "catalog.example",
+        "--timeout",
+        "3s",
+        "--per-try-timeout",
+        "50ms",
+        "--interval",
+        "10ms",
+    ];
+    let ended = process::run(&names.wait_for(&root, &arguments)?, b"", LIMIT)?;
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    let said = "dns catalog.example: no answer within 3 s; at last: no answer within 50ms";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    // For an IPv4 and for an IPv6 address, once, in some fifty tries.
+    assert!((1..=2).contains(&server.asked()), "{}", server.asked());
+    Ok(())
+}
+
+/// A lookup goes on from one try to the next.
+#[test]
+fn a_name_server_may_be_slower_than_a_try() -> Result {
+    let root = Root::lay_out()?;
+    let names = Names::lay_out("", "nameserver SERVER\n")?;
+    let host = names.pod.gateway();
+    let _server = NameServer::start(
+        host,
+        [("catalog.example", host)],
+        Duration::from_millis(500),
+    )?;
+    let arguments = [
+        "--dns",
+        "catalog.example",
+        "--timeout",
+        "15s",
+        "--per-try-timeout",
+        "50ms",
+        "--interval",
+        "10ms",
+    ];
+    let told = process::run(&names.wait_for(&root, &arguments)?, b"", LIMIT)?.ok()?;
+    assert_eq!(
+        told,
+        "dns catalog.example: waiting: no answer within 50ms\ndns catalog.example: answers\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_changed_resolv_conf_is_followed() -> Result {
+    let root = Root::lay_out()?;
+    // Nobody listens there, and the kernel says so.
+    let names = Names::lay_out("", "nameserver 127.0.0.1\n")?;
+    let host = names.pod.gateway();
+    let _server = NameServer::start(host, [("catalog.example", host)], Duration::ZERO)?;
+    let log = names.folder.path().join("log");
+    let arguments = ["--dns", "catalog.example", "--interval", "100ms"];
+    let command = names.wait_for(&root, &arguments)?;
+    let mut waiting = Daemon::start(&command, &log, LIMIT)?;
+    wait_until("a lookup to fail", LIMIT, || {
+        let said = waiting.log();
+        let reason = "catalog.example: failed to lookup address information";
+        ensure!(said.contains(reason), "it said {said:?}");
+        Ok(())
+    })?;
+    fs::write(names.resolv_conf(), format!("nameserver {host}\n"))?;
+    assert!(waiting.wait_ended(LIMIT)?.success(), "{}", waiting.log());
     Ok(())
 }
 

@@ -67,9 +67,12 @@ impl WaitForCommand {
             .enable_all()
             .build()
             .context("the runtime cannot be started")?;
-        match runtime.block_on(wait::wait_for(&targets, patience, |line| {
-            anstream::println!("{line}")
-        })) {
+        let outcome = runtime.block_on(wait::wait_for(&targets, patience, |line| {
+            anstream::println!("{line}");
+        }));
+        // A name may still be looked up, and a silent name server holds that for longer than there is patience.
+        runtime.shutdown_background();
+        match outcome {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {
                 anstream::eprintln!("outrigger: {error}");
