@@ -26,6 +26,11 @@ struct Served {
 }
 
 fn serve(arguments: &[&str]) -> Result<Served> {
+    serve_and_log(None, arguments)
+}
+
+/// The same with this `RUST_LOG`.
+fn serve_and_log(filter: Option<&str>, arguments: &[&str]) -> Result<Served> {
     let folder = tempfile::tempdir()?;
     let address = || -> Result<SocketAddr> { Ok(([127, 0, 0, 1], free_port()?).into()) };
     let (listen, operations) = (address()?, address()?);
@@ -36,7 +41,11 @@ fn serve(arguments: &[&str]) -> Result<Served> {
         "--operations-listen",
         &operations.to_string(),
     ]);
-    command.args(arguments).env_remove("RUST_LOG");
+    command.args(arguments);
+    match filter {
+        Some(filter) => command.env("RUST_LOG", filter),
+        None => command.env_remove("RUST_LOG"),
+    };
     let mut daemon = Daemon::start(&command, &folder.path().join("log"), Duration::from_secs(5))?;
     daemon.wait_ready(Duration::from_secs(15), || {
         Ok(std::net::TcpStream::connect(operations)?)
@@ -227,6 +236,26 @@ async fn a_log_line_is_one_line_whatever_the_pod_is_called() -> Result {
                 "{denied}"
             );
         }
+    }
+    Ok(())
+}
+
+/// `RUST_LOG` says what is logged, and what cannot be followed of it is no reason to refuse pods.
+#[tokio::test]
+async fn the_log_is_what_is_asked_for() -> Result {
+    // Whether the start is told, the review, and that something is wrong.
+    for (filter, expected) in [
+        ("info", [true, true, false]),
+        ("warn,admission=info", [false, true, false]),
+        ("off", [false, false, false]),
+        ("info,[review]=debug", [true, true, true]),
+    ] {
+        let served = serve_and_log(Some(filter), &["--self-signed", "--drain-seconds", "0"])?;
+        assert_eq!(post(&client()?, &served, REVIEW).await?.status(), 200);
+        let log = served.daemon.log();
+        let warning = format!("WARN server: RUST_LOG: given {filter:?}, expected ");
+        let told = ["serving", "reviewed", &warning].map(|part| log.contains(part));
+        assert_eq!(told, expected, "{filter}: {log}");
     }
     Ok(())
 }
