@@ -8,12 +8,12 @@ pub mod certificates;
 pub mod check;
 pub mod crd;
 pub mod events;
+pub mod hearing;
 pub mod kubeconfig;
 pub mod namespaces;
 mod partial;
 pub mod profiles;
 pub mod registration;
-pub mod standing;
 pub mod version;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ mod by_profile;
 pub mod metrics;
 mod places;
 mod routes;
+pub mod standing;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -32,9 +34,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
+use tracing::Span;
 
 pub use routes::Reviewer;
 pub use tls::CertificateSource;
@@ -44,9 +48,9 @@ use body::Bodies;
 use metrics::Metrics;
 use places::{Place, Places};
 use routes::Shared;
+use standing::Standings;
 use tls::{Loader, TlsError};
 
-use crate::cluster::standing::Standings;
 use crate::inject::Renderings;
 
 /// How long a connection that was asked to leave may take to do so.
@@ -70,6 +74,8 @@ pub struct ServerConfig {
     pub renderings: Arc<Renderings>,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
+    /// Makes the span of a review part of the trace that its request belongs to, as the headers say.
+    pub continue_trace: fn(&Span, &HeaderMap),
     /// Connections held at a time. Further ones wait and are not reset; those that rest make room.
     pub max_connections: usize,
     /// Reviews read or answered at a time. Further ones get 503 with `Retry-After: 1`.
@@ -109,6 +115,7 @@ impl ServerConfig {
             metrics: Arc::new(metrics),
             standings,
             renderings,
+            continue_trace: |_, _| {},
             max_connections: 4096,
             max_in_flight: 256,
             max_body: 7 * 1024 * 1024,
@@ -171,6 +178,7 @@ impl Server {
             draining: AtomicBool::new(false),
             bodies: Bodies::new(&config),
             compiler: Arc::new(Semaphore::new(1)),
+            continue_trace: config.continue_trace,
         });
         Ok(Self {
             config,
@@ -223,8 +231,8 @@ impl Server {
             tls: None,
         };
         let watching = tokio::spawn(loader.watch());
-        let accepting = tokio::spawn(secure.accept(webhook));
-        let telling = tokio::spawn(plain.accept(operations));
+        let accepting = secure.start(webhook);
+        let telling = plain.start(operations);
 
         shutdown.await;
         tracing::info!(target: "server", drain_seconds = config.drain.as_secs(), "draining");
@@ -285,6 +293,14 @@ struct Listener {
 }
 
 impl Listener {
+    /// Accepts from now on.
+    ///
+    /// A future is compiled where it is spawned or awaited, and whoever runs the server is compiled for size: so this is
+    /// done here, and not in [`Server::run`], which is compiled there.
+    fn start(self, listener: TcpListener) -> JoinHandle<()> {
+        tokio::spawn(self.accept(listener))
+    }
+
     async fn accept(self, listener: TcpListener) {
         loop {
             match listener.accept().await {

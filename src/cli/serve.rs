@@ -141,6 +141,7 @@ impl ServeCommand {
         config.max_connections = self.max_connections as usize;
         config.max_in_flight = self.max_in_flight as usize;
         config.drain = Duration::from_secs(self.drain_seconds);
+        config.continue_trace = telemetry::continue_trace;
         runtime.block_on(async {
             let mut terminate =
                 signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;

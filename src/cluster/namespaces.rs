@@ -14,14 +14,16 @@ use kube::{Api, Client};
 use tracing::Span;
 
 use super::audit::pages;
-use super::standing::{self, Following, Topic, WATCH_SECONDS};
+use super::hearing::{self, WATCH_SECONDS};
 use crate::inject::{Namespace, Namespaces};
+use crate::server::standing::{Following, Topic};
 
 /// Watches all namespaces and hands over each new state, beginning with the first that is complete. Ends only
 /// when it is dropped: a watch that is lost is taken up again, with growing pauses.
 pub async fn watch(client: Client, following: Following, publish: impl Fn(Namespaces)) {
     // Of the metadata alone: nothing else is read, so nothing else is sent.
-    let api: Api<PartialObjectMeta<v1::Namespace>> = Api::all(following.listening(&client));
+    let api: Api<PartialObjectMeta<v1::Namespace>> =
+        Api::all(hearing::listening(&following, &client));
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let events = watcher::watcher(api, config).default_backoff();
     let mut events = pin!(events);
@@ -32,7 +34,7 @@ pub async fn watch(client: Client, following: Following, publish: impl Fn(Namesp
         match event {
             Ok(Event::Init) => {
                 listed = Namespaces::default();
-                listing = standing::listing(Topic::Namespaces);
+                listing = hearing::listing(Topic::Namespaces);
             }
             Ok(Event::InitApply(namespace)) => insert(&mut listed, namespace),
             Ok(Event::InitDone) => {
@@ -51,7 +53,7 @@ pub async fn watch(client: Client, following: Following, publish: impl Fn(Namesp
                 publish(known.clone());
             }
             Err(error) => {
-                standing::interrupted(&mut listing, Topic::Namespaces, &error);
+                hearing::interrupted(&mut listing, Topic::Namespaces, &error);
                 tracing::warn!(target: "cluster", %error, "the watch of namespaces is interrupted");
             }
         }

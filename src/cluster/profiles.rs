@@ -21,13 +21,14 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value as Json, json};
 use tracing::Span;
 
-use super::standing::{self, Following, Topic, WATCH_SECONDS};
+use super::hearing::{self, WATCH_SECONDS};
 use super::{crd, is_status};
 use crate::manifest;
 use crate::profile::catalogue::Entry;
 use crate::profile::compile::CLUSTER;
 use crate::profile::document::KIND;
 use crate::profile::{Catalogue, Defaults, Profile};
+use crate::server::standing::{Following, Topic};
 
 /// Who writes the status, in managed fields.
 const FIELD_MANAGER: &str = "outrigger-status";
@@ -65,7 +66,10 @@ pub async fn watch(
 ) {
     let all = |client| -> Api<DynamicObject> { Api::all_with(client, &resource()) };
     // What is heard of statuses says nothing about the watch, so they have the other client.
-    let (heard, api) = (all(following.listening(&client)), all(client.clone()));
+    let (heard, api) = (
+        all(hearing::listening(&following, &client)),
+        all(client.clone()),
+    );
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let events = watcher::watcher(heard, config).default_backoff();
     let mut events = pin!(events);
@@ -78,7 +82,7 @@ pub async fn watch(
         match event {
             Ok(Event::Init) => {
                 listed.clear();
-                listing = standing::listing(Topic::Profiles);
+                listing = hearing::listing(Topic::Profiles);
             }
             Ok(Event::InitApply(object)) => {
                 listed.insert(object.name_any());
@@ -112,7 +116,7 @@ pub async fn watch(
                 }
             }
             Err(error) => {
-                standing::interrupted(&mut listing, Topic::Profiles, &error);
+                hearing::interrupted(&mut listing, Topic::Profiles, &error);
                 // Said once: without the CRD this is how it stays.
                 if !lost {
                     lost = true;

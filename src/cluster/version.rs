@@ -6,14 +6,13 @@ use std::time::Duration;
 use kube::api::ListParams;
 use kube::{Client, ResourceExt};
 
+use super::hearing::listening;
 use super::partial;
-use super::standing::Following;
 use crate::inject::SidecarMode;
+use crate::server::standing::{Following, VERSIONS_PERIOD};
 
 /// The first minor version of Kubernetes 1 that has native sidecars by default.
 const NATIVE: u32 = 29;
-/// How often the nodes are looked at. Nodes are seldom older than those before them.
-pub(super) const PERIOD: Duration = Duration::from_secs(600);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(15);
 /// Nodes asked for at a time.
@@ -22,7 +21,7 @@ const PAGE: u32 = 500;
 /// Looks again and again, and hands over each mode that is found, the first as soon as it is known. Ends only when
 /// it is dropped. While nothing can be found out, what was handed over last stays.
 pub async fn follow(client: Client, following: Following, publish: impl Fn(SidecarMode)) {
-    let client = following.listening(&client);
+    let client = listening(&following, &client);
     let mut before = None;
     loop {
         let pause = match sidecar_mode(&client).await {
@@ -33,7 +32,7 @@ pub async fn follow(client: Client, following: Following, publish: impl Fn(Sidec
                 }
                 publish(mode);
                 following.known();
-                PERIOD
+                VERSIONS_PERIOD
             }
             Err(error) => {
                 tracing::warn!(target: "cluster", %error, "the versions of the cluster could not be read");

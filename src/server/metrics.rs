@@ -19,9 +19,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::by_profile::ByProfile;
+use super::standing::Standings;
 use crate::admission::{Summary, Webhook};
-use crate::cluster::audit::{Counts, State};
-use crate::cluster::standing::Standings;
 use crate::inject::Renderings;
 use crate::profile::Catalogue;
 use crate::profile::compile::{BUILT_IN, CLUSTER};
@@ -47,6 +46,8 @@ const REJECTED: &[&str] = &[
 const HANDSHAKES: &[&str] = &["failed", "ok", "slow"];
 /// What becomes of a changed certificate.
 const RELOADS: &[&str] = &["refused", "served"];
+/// What pods count as that are audited.
+const AUDITED: &[&str] = &["injected", "missed", "stale"];
 /// How audits end.
 const AUDITS: &[&str] = &["failed", "ok"];
 
@@ -227,10 +228,8 @@ impl Metrics {
         registry.register_collector(Box::new(Arc::clone(&metrics.by_profile)));
         registry.register_collector(Box::new(standings));
         registry.register_collector(Box::new(Remembered(renderings)));
-        for state in State::ALL {
-            let _ = metrics
-                .audit_pods
-                .get_or_create(&[("state", state.as_str())]);
+        for state in AUDITED {
+            let _ = metrics.audit_pods.get_or_create(&[("state", *state)]);
         }
         // A counter that appears with its first event has no increase that an alert could see.
         for (family, label, values) in [
@@ -333,15 +332,16 @@ impl Metrics {
         self.certificate_end.set(not_after);
     }
 
-    /// An audit ended: with the pods in each state, or none if it failed, and then the last numbers stay.
-    pub fn audited(&self, counts: Option<Counts>) {
+    /// An audit ended: with the pods in each state, which is one of a closed set, or none if it failed, and then the
+    /// last numbers stay.
+    pub fn audited(&self, counts: Option<&[(&'static str, u64)]>) {
         let result = if counts.is_some() { "ok" } else { "failed" };
         self.audit_runs.get_or_create(&[("result", result)]).inc();
         let Some(counts) = counts else {
             return;
         };
-        for (state, count) in counts {
-            let gauge = self.audit_pods.get_or_create(&[("state", state.as_str())]);
+        for &(state, count) in counts {
+            let gauge = self.audit_pods.get_or_create(&[("state", state)]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -25,10 +25,9 @@ use tracing::{Instrument, Span};
 
 use super::body::{Bodies, BodyError};
 use super::metrics::Metrics;
+use super::standing::Standings;
 use super::tls::Current;
 use crate::admission::{ReviewError, Reviewed, Webhook};
-use crate::cluster::standing::Standings;
-use crate::telemetry;
 
 /// Answers reviews. Called directly in the task of the connection, so it must not wait for anything; only
 /// profiles are reviewed elsewhere, because they take their time.
@@ -59,6 +58,7 @@ pub(super) struct Shared {
     pub(super) bodies: Bodies,
     /// Room for one profile at a time.
     pub(super) compiler: Arc<Semaphore>,
+    pub(super) continue_trace: fn(&Span, &HeaderMap),
 }
 
 impl Shared {
@@ -176,7 +176,7 @@ async fn take(webhook: Webhook, State(shared): State<Arc<Shared>>, request: Requ
         target: "admission", "review", otel.kind = "server", webhook = webhook.as_str(),
         uid = Empty, namespace = Empty, name = Empty, outcome = Empty, reason = Empty, dry_run = Empty,
     );
-    telemetry::continue_trace(&span, &head.headers);
+    (shared.continue_trace)(&span, &head.headers);
     let answering = answer(webhook, &shared, &head, &mut body).instrument(span.clone());
     let refusal = match answering.await {
         Ok(response) => return response,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use testkit::Result;
 
-use outrigger::cluster::standing::{Standings, Topic};
 use outrigger::profile::Catalogue;
 use outrigger::profile::catalogue::BUILT_IN_NAMES;
+use outrigger::server::standing::{Standings, Topic};
 
 use super::kit::{Client, REVIEW, small, start};
 

@@ -20,10 +20,10 @@ use crate::cluster::certificates::{self, Happened, Settings};
 use crate::cluster::events::correlator::Limits;
 use crate::cluster::events::notice::{Notice, Regarding};
 use crate::cluster::events::{Outcome, Recorder};
-use crate::cluster::standing::{self, Standings, Topic};
 use crate::profile::{Catalogue, Defaults};
 use crate::server::ServerConfig;
 use crate::server::metrics::Metrics;
+use crate::server::standing::{self, Standings, Topic};
 
 /// The variables in which the chart tells a pod its own name and unique id.
 const POD_NAME: &str = "POD_NAME";
@@ -148,7 +148,11 @@ impl ServeCommand {
                 client,
                 settings,
                 move || Snapshot::clone(&snapshot.load()),
-                move |counts| metrics.audited(counts),
+                move |counts| {
+                    let counts =
+                        counts.map(|counts| counts.map(|(state, count)| (state.as_str(), count)));
+                    metrics.audited(counts.as_ref().map(<[_; _]>::as_slice));
+                },
             ));
         }
         Ok(Following {

@@ -1,28 +1,17 @@
 //! How what is known of the cluster stands: whether it has come at all, and how long ago the API server was last
-//! heard. `/readyz` and the metrics tell it.
-//!
-//! A watch is quiet for as long as nothing changes, so its events say nothing about whether it lives. What is heard
-//! are the bytes of its answers: those hold bookmarks as well, which an API server sends about once a minute, and a
-//! watch is ended and begun anew every [`WATCH_SECONDS`].
+//! heard. `/readyz` and the metrics tell it; who follows the cluster says so.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
-use kube::Client;
-use kube::client::Body;
 use tokio::time::Instant;
-use tower::service_fn;
-use tracing::Span;
 
-/// How long one call of a watch lasts. A stream that is dead is given up five seconds later.
-pub const WATCH_SECONDS: u32 = 120;
-/// How long the API server may take to begin an answer.
-const ANSWER: Duration = Duration::from_secs(30);
 /// How long to be unready for what the cluster has not told yet.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the versions of the nodes are looked at. Nodes are seldom older than those before them.
+pub const VERSIONS_PERIOD: Duration = Duration::from_secs(600);
 
 /// What is learnt from the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +42,7 @@ impl Topic {
     fn usual_silence(self) -> Duration {
         match self {
             Self::Namespaces | Self::Profiles => Duration::from_secs(150),
-            Self::Versions => super::version::PERIOD + Duration::from_secs(60),
+            Self::Versions => VERSIONS_PERIOD + Duration::from_secs(60),
         }
     }
 }
@@ -109,11 +98,7 @@ impl Standings {
 
     /// How long each followed topic has been silent beyond what is usual. Zero is fresh.
     pub fn staleness(&self) -> impl Iterator<Item = (Topic, Duration)> {
-        self.staleness_at(Instant::now())
-    }
-
-    fn staleness_at(&self, now: Instant) -> impl Iterator<Item = (Topic, Duration)> {
-        let now = now.saturating_duration_since(self.began);
+        let now = self.began.elapsed();
         self.followed().map(move |topic| {
             let heard = Duration::from_millis(self.of(topic).heard.load(Ordering::Relaxed));
             let silence = now.saturating_sub(heard);
@@ -164,53 +149,16 @@ impl Following {
         let standing = self.standings.of(self.topic);
         standing.known.store(true, Ordering::Release);
     }
-
-    /// A client for this topic alone: what it receives counts as heard, and an answer that does not begin is an
-    /// error instead of an endless wait. Errors that the API server answers with are not news of the topic.
-    pub fn listening(&self, client: &Client) -> Client {
-        let (inner, following) = (client.clone(), self.clone());
-        let service = service_fn(move |request: hyper::Request<Body>| {
-            let (client, following) = (inner.clone(), following.clone());
-            async move {
-                let answer = tokio::time::timeout(ANSWER, client.send(request)).await;
-                let response = answer.map_err(|_| silence())??;
-                let news = response.status().is_success().then_some(following);
-                news.iter().for_each(Self::heard);
-                Ok::<_, kube::Error>(response.map(|body| {
-                    body.map_frame(move |frame| {
-                        news.iter().for_each(Self::heard);
-                        frame
-                    })
-                }))
-            }
-        });
-        Client::new(service, client.default_namespace())
-    }
-}
-
-/// A span for as long as all of a topic is listed: at the start, and when a watch could not go on where it was.
-pub fn listing(topic: Topic) -> Span {
-    tracing::debug_span!(target: "cluster", "list", watch = topic.as_str(), error = tracing::field::Empty)
-}
-
-/// A watch or its list was interrupted: ends the span of the list with it, or is a span of its own.
-pub fn interrupted(listing: &mut Span, topic: Topic, error: &dyn fmt::Display) {
-    let span = match std::mem::replace(listing, Span::none()) {
-        span if span.is_none() => {
-            tracing::debug_span!(target: "cluster", "interruption", watch = topic.as_str(), error = tracing::field::Empty)
-        }
-        span => span,
-    };
-    span.record("error", tracing::field::display(error));
-}
-
-fn silence() -> kube::Error {
-    let text = format!(
-        "the API server did not begin to answer within {} s",
-        ANSWER.as_secs()
-    );
-    kube::Error::Service(text.into())
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_followed_is_neither_waited_for_nor_told() {
+        let standings = Standings::default();
+        assert_eq!(standings.unknown().count(), 0);
+        assert_eq!(standings.staleness().count(), 0);
+    }
+}
