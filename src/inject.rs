@@ -321,12 +321,27 @@ fn rendering<'s>(
     rendering
 }
 
+/// The pod as expressions see it that read nothing of it but its security context.
+fn with_security_context(pod: &Pod<'_>) -> Json {
+    let Some(spec) = &pod.spec else {
+        return json!({});
+    };
+    let mut seen = serde_json::Map::new();
+    if let Some(context) = spec.security_context {
+        // It was read as JSON already.
+        let context = serde_json::from_str(context.get()).unwrap_or_default();
+        seen.insert("securityContext".to_owned(), context);
+    }
+    json!({"spec": seen})
+}
+
 fn request_scope<'a>(request: &'a Request<'_>) -> RequestScope<'a> {
     let facts = request.facts;
     let (name, namespace) = (request.pod.name(), request.namespace);
     let (operation, dry_run) = (request.operation, request.dry_run);
     RequestScope::new(
         move || (request.object)(),
+        move || with_security_context(request.pod),
         move || {
             let empty = Namespace::default();
             let facts = facts.unwrap_or(&empty);

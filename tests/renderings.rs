@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use outrigger::admission::{self, Snapshot};
 use outrigger::inject::renderings::Lookups;
 use outrigger::inject::{Namespace, Renderings, SidecarMode};
@@ -191,6 +192,65 @@ fn a_new_version_of_a_profile_is_not_answered_with_the_old_one() {
     let before = answer(&old, &asks);
     assert_ne!(before, answer(&new, &asks));
     assert_eq!(before, answer(&old, &asks));
+}
+
+/// An expression that reads nothing else of the pod is not given the rest, and must not notice.
+#[test]
+fn who_reads_the_security_context_alone_sees_what_the_whole_pod_shows() {
+    let profile = |expression: &str| {
+        let text = format!(
+            "apiVersion: outrigger.dev/v1alpha1\nkind: SidecarProfile\nmetadata: {{name: greeter}}\nspec:\n  \
+             summary: Says hello.\n  containers:\n  - name: ${{instance}}\n    image: registry.example.com/greeter:1\n    \
+             env: [{{name: SEEN, value: '${{{expression}}}'}}]\n    \
+             resources: {{limits: {{cpu: 10m, memory: 16Mi}}}}\n"
+        );
+        Snapshot {
+            catalogue: Catalogue::new([Arc::new(Profile::parse("test", &text).unwrap())]),
+            ..Snapshot::default()
+        }
+    };
+    let alone = r#"has(object.spec.securityContext) ? json(object.spec.securityContext) : "none""#;
+    let field = r#"has(object.spec.securityContext.runAsUser) ? string(object.spec.securityContext.runAsUser) : "none""#;
+    for (expression, contexts) in [
+        (
+            alone,
+            &[json!(null), json!({}), json!({"runAsUser": 7})] as &[_],
+        ),
+        (
+            field,
+            &[
+                json!({}),
+                json!({"runAsUser": 7}),
+                json!({"runAsUser": 7, "seLinuxOptions": {"level": "s0"}}),
+            ],
+        ),
+    ] {
+        // To read the name as well takes the whole pod.
+        let whole = format!(r#"has(object.metadata.namespace) ? ({expression}) : "unread""#);
+        let (part, whole) = (profile(expression), profile(&whole));
+        for context in contexts {
+            let asks = review(&[("outrigger.dev/inject", "greeter")], |pod| {
+                if !context.is_null() {
+                    pod["spec"]["securityContext"] = context.clone();
+                }
+            });
+            let containers = |snapshot| {
+                let answer = answer(snapshot, &asks);
+                let patch = answer["response"]["patch"].as_str().unwrap();
+                let patch = BASE64_STANDARD.decode(patch).unwrap();
+                let patch: Vec<Value> = serde_json::from_slice(&patch).unwrap();
+                let seen = patch
+                    .into_iter()
+                    .map(|operation| operation["value"].clone());
+                let seen = seen.filter(|value| value["env"][0]["name"] == "SEEN");
+                seen.map(|value| value["env"][0]["value"].clone())
+                    .collect::<Vec<_>>()
+            };
+            let seen = containers(&part);
+            assert_eq!(seen.len(), 1, "{context}");
+            assert_eq!(seen, containers(&whole), "{context}");
+        }
+    }
 }
 
 #[test]

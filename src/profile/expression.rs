@@ -93,6 +93,7 @@ pub struct Scope<'a> {
 /// The values that come from the request; each is made when an expression first reads it.
 pub struct RequestScope<'a> {
     object: Lazy<'a>,
+    security_context: Lazy<'a>,
     namespace_object: Lazy<'a>,
     request: Lazy<'a>,
     sidecars: &'static str,
@@ -117,15 +118,18 @@ impl<'a> Lazy<'a> {
 }
 
 impl<'a> RequestScope<'a> {
-    /// A scope of three values that are made on demand, and the sidecar mode's name.
+    /// A scope of values that are made on demand, and the sidecar mode's name. `security_context` is an `object` with
+    /// nothing but `spec.securityContext`, for expressions that read nothing else of it: a pod is large.
     pub fn new(
         object: impl Fn() -> Json + Send + Sync + 'a,
+        security_context: impl Fn() -> Json + Send + Sync + 'a,
         namespace_object: impl Fn() -> Json + Send + Sync + 'a,
         request: impl Fn() -> Json + Send + Sync + 'a,
         sidecars: &'static str,
     ) -> Self {
         Self {
             object: Lazy::new(object),
+            security_context: Lazy::new(security_context),
             namespace_object: Lazy::new(namespace_object),
             request: Lazy::new(request),
             sidecars,
@@ -377,7 +381,10 @@ impl Expression {
 
     fn run(&self, program: &Program, scope: &Scope<'_>) -> Result<Cel, EvaluationError> {
         let root = ROOT.as_ref().map_err(|error| self.error(error.clone()))?;
-        let resolver = Resolver(scope);
+        let resolver = Resolver {
+            scope,
+            whole_object: self.reads.object,
+        };
         let mut context = inner_scope(root);
         context.set_variable_resolver(&resolver);
         program
@@ -415,13 +422,17 @@ fn inner_scope<'p, 'v: 'p>(root: &'p Context<'static, 'static>) -> Context<'p, '
     root.new_inner_scope()
 }
 
-struct Resolver<'s, 'a>(&'s Scope<'a>);
+struct Resolver<'s, 'a> {
+    scope: &'s Scope<'a>,
+    /// Whether more is read of `object` than the security context.
+    whole_object: bool,
+}
 
 impl VariableResolver for Resolver<'_, '_> {
     /// CEL asks for the longest qualified name first, so a parameter is found under `params.NAME`
     /// without a map of all parameters being made.
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        let scope = self.0;
+        let scope = self.scope;
         if let Some(name) = variable.strip_prefix("params.") {
             let index = scope
                 .names
@@ -443,7 +454,8 @@ impl VariableResolver for Resolver<'_, '_> {
         }
         match variable {
             "instance" => Some(CowVal::owned(CelString::from(scope.instance))),
-            "object" => Some(CowVal::Borrowed(scope.request.object.get())),
+            "object" if self.whole_object => Some(CowVal::Borrowed(scope.request.object.get())),
+            "object" => Some(CowVal::Borrowed(scope.request.security_context.get())),
             "namespaceObject" => Some(CowVal::Borrowed(scope.request.namespace_object.get())),
             "request" => Some(CowVal::Borrowed(scope.request.request.get())),
             "sidecars" => Some(CowVal::owned(CelString::from(scope.request.sidecars))),
