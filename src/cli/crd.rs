@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cluster::crd;
-use crate::manifest;
 
 /// Print the CustomResourceDefinition of SidecarProfile, for kubectl apply
 #[derive(Debug, Args)]
@@ -18,7 +17,7 @@ impl CrdCommand {
     /// # Errors
     /// Output that cannot be written.
     pub fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-        out.write_all(manifest::to_yaml(&crd::definition())?.as_bytes())?;
+        out.write_all(crd::YAML.as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,8 +1,5 @@
 //! From a profile and parameters to the fragments that go into the pod.
 
-use k8s_openapi::api::core::v1::{
-    Container, EnvVar, HostAlias as KubernetesHostAlias, LocalObjectReference, Volume, VolumeMount,
-};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
@@ -20,7 +17,7 @@ use crate::profile::Profile;
 use crate::profile::compile::{Rule, Share, Variable};
 use crate::profile::expression::{RequestScope, Scope, json_to_cel};
 use crate::profile::privilege;
-use crate::profile::strict;
+use crate::profile::strict::{self, Type};
 use crate::profile::template::{RenderError, Template};
 
 /// Renders one instance. `None` if there were problems, which are then added.
@@ -196,11 +193,15 @@ fn body(profile: &Profile, scope: &Scope<'_>, mode: SidecarMode) -> Result<Fragm
     {
         fragments.application_containers = Some(decode(&names, "spec.application.containers")?);
     }
-    fragments.env =
-        for_application::<EnvVar, _>(&body.env, scope, "spec.application.env", |json| {
-            Ok(EnvFragment::new(json))
-        })?;
-    fragments.mounts = for_application::<VolumeMount, _>(
+    fragments.env = for_application(
+        Type::EnvVar,
+        &body.env,
+        scope,
+        "spec.application.env",
+        |json| Ok(EnvFragment::new(json)),
+    )?;
+    fragments.mounts = for_application(
+        Type::VolumeMount,
         &body.volume_mounts,
         scope,
         "spec.application.volumeMounts",
@@ -209,11 +210,12 @@ fn body(profile: &Profile, scope: &Scope<'_>, mode: SidecarMode) -> Result<Fragm
     fragments.labels = pairs(&body.labels, scope, "spec.pod.labels")?;
     fragments.annotations = pairs(&body.annotations, scope, "spec.pod.annotations")?;
     for (json, path) in list(&body.image_pull_secrets, scope, "spec.pod.imagePullSecrets")? {
-        let secret: LocalObjectReference = decode(&json, &path)?;
-        fragments.image_pull_secrets.push(secret.name);
+        check(Type::LocalObjectReference, &json, &path)?;
+        let name = json["name"].as_str().unwrap_or_default();
+        fragments.image_pull_secrets.push(name.to_owned());
     }
     for (json, path) in list(&body.host_aliases, scope, "spec.pod.hostAliases")? {
-        decode::<KubernetesHostAlias>(&json, &path)?;
+        check(Type::HostAlias, &json, &path)?;
         let text = json.to_string();
         fragments.host_aliases.push(HostAlias { json, text });
     }
@@ -280,7 +282,7 @@ impl Judge {
         mut json: Json,
         path: &str,
     ) -> Result<ContainerFragment, Fault> {
-        decode::<Container>(&json, path)?;
+        check(Type::Container, &json, path)?;
         if !self.powers
             && let Some(power) = privilege::of_container(&json, path).into_iter().next()
         {
@@ -293,7 +295,7 @@ impl Judge {
     }
 
     fn volume(&self, json: &Json, path: &str) -> Result<VolumeFragment, Fault> {
-        decode::<Volume>(json, path)?;
+        check(Type::Volume, json, path)?;
         match privilege::of_volume(json, path).filter(|_| !self.powers) {
             None => Ok(VolumeFragment::new(json)),
             Some(power) => Err(Fault(power.to_string())),
@@ -315,7 +317,8 @@ fn list(template: &Template, scope: &Scope<'_>, path: &str) -> Result<Vec<(Json,
 
 /// Items for the pod's own containers. The API server will be able to decode them: unknown fields were refused when
 /// the profile was loaded; here it is the values that were not known then.
-fn for_application<T: DeserializeOwned, I>(
+fn for_application<I>(
+    kind: Type,
     template: &Template,
     scope: &Scope<'_>,
     path: &str,
@@ -330,7 +333,7 @@ fn for_application<T: DeserializeOwned, I>(
             Some(names) => Some(decode(&names, &format!("{path}.containers"))?),
             None => None,
         };
-        decode::<T>(&json, &path)?;
+        check(kind, &json, &path)?;
         let item = item(json).map_err(|error| Fault(format!("{path}: {error}")))?;
         items.push(ForApplication { containers, item });
     }
@@ -339,6 +342,10 @@ fn for_application<T: DeserializeOwned, I>(
 
 fn decode<T: DeserializeOwned>(json: &Json, path: &str) -> Result<T, Fault> {
     strict::decode(json).map_err(|error| misfit(path, &error, json))
+}
+
+fn check(kind: Type, json: &Json, path: &str) -> Result<(), Fault> {
+    kind.check(json).map_err(|error| misfit(path, &error, json))
 }
 
 fn misfit(path: &str, error: &serde_json::Error, json: &Json) -> Fault {

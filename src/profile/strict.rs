@@ -9,6 +9,9 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use k8s_openapi::api::core::v1::{
+    Container, EnvVar, HostAlias, LocalObjectReference, Volume, VolumeMount,
+};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, Visitor};
 use serde_json::{Error, Value as Json};
 
@@ -89,6 +92,44 @@ pub fn decode<T: DeserializeOwned>(value: &Json) -> Result<T, Error> {
         path: Path::Root(""),
         findings: None,
     })
+}
+
+/// The Kubernetes types of what templates give.
+///
+/// By name, because what is generic is compiled where it is used: these are large, and whoever renders is compiled for
+/// speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// A container.
+    Container,
+    /// An environment variable.
+    EnvVar,
+    /// An entry for `/etc/hosts`.
+    HostAlias,
+    /// The name of an object in the pod's namespace.
+    LocalObjectReference,
+    /// A volume.
+    Volume,
+    /// A mount of a volume.
+    VolumeMount,
+}
+
+impl Type {
+    /// Whether the API server can decode a value as this; unknown fields are passed over, as by [`decode`].
+    ///
+    /// # Errors
+    ///
+    /// As decoding by `serde_json` has them.
+    pub fn check(self, value: &Json) -> Result<(), Error> {
+        match self {
+            Self::Container => decode::<Container>(value).map(drop),
+            Self::EnvVar => decode::<EnvVar>(value).map(drop),
+            Self::HostAlias => decode::<HostAlias>(value).map(drop),
+            Self::LocalObjectReference => decode::<LocalObjectReference>(value).map(drop),
+            Self::Volume => decode::<Volume>(value).map(drop),
+            Self::VolumeMount => decode::<VolumeMount>(value).map(drop),
+        }
+    }
 }
 
 /// What decoding finds beside its outcome.

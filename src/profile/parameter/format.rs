@@ -165,6 +165,7 @@ fn only(text: &str, others: &str) -> bool {
 }
 
 /// Whether a text is a DNS label (RFC 1123), as names of containers and volumes are.
+#[inline]
 pub fn is_dns_label(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !text.is_empty()

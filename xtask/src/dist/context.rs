@@ -103,7 +103,30 @@ mod tests {
             "install Rust",
         )
         .unwrap();
+        for source in ["src", "packages"] {
+            assert_included_files_are_there(&folder.join(source));
+        }
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// Whether all that the sources in `folder` compile in (`include_str!`) is in the context with them.
+    fn assert_included_files_are_there(folder: &Path) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                assert_included_files_are_there(&path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                for call in text.split("include_str!(").skip(1) {
+                    let file = call.split('"').nth(1).unwrap();
+                    assert!(
+                        folder.join(file).is_file(),
+                        "{} includes {file}, which .dockerignore leaves out",
+                        path.display()
+                    );
+                }
+            }
+        }
     }
 
     #[test]
