@@ -27,6 +27,9 @@ LABEL org.opencontainers.image.title="outrigger" \
 # which is also what lets the kubelet check `runAsNonRoot`.
 COPY --from=build /outrigger /outrigger
 USER 65532:65532
+# One heap for all threads. The C library gives each its own, and what one gives back no other can use: after many
+# reviews a tenth more is resident with two threads, and more with more processors.
+ENV MALLOC_ARENA_MAX=1
 # 8443: admission reviews over TLS. 9443: /metrics, /healthz and /readyz in plain HTTP.
 EXPOSE 8443 9443
 ENTRYPOINT ["/outrigger"]

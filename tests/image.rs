@@ -32,6 +32,7 @@ struct Image {
     /// From the stage `build`, and to.
     files: Vec<(String, String)>,
     user: String,
+    environment: BTreeMap<String, String>,
     entry_point: Vec<String>,
 }
 
@@ -56,6 +57,10 @@ impl Image {
             match instruction {
                 "LABEL" | "EXPOSE" => {}
                 "USER" => rest.clone_into(&mut image.user),
+                "ENV" => {
+                    let (name, value) = rest.split_once('=').context("ENV NAME=VALUE")?;
+                    image.environment.insert(name.to_owned(), value.to_owned());
+                }
                 "ENTRYPOINT" => image.entry_point = serde_json::from_str(rest)?,
                 "COPY" => {
                     let words: Vec<&str> = rest.split_whitespace().collect();
@@ -137,6 +142,7 @@ impl Root {
             .args(["python3", "-c", ENTER])
             .arg(self.folder.path())
             .args([user, group])
+            .arg(serde_json::to_string(&self.image.environment)?)
             .args(&self.image.entry_point)
             .args(arguments);
         Ok(command)
@@ -152,8 +158,8 @@ impl Root {
 /// The numbers are those of `linux/prctl.h`: PR_CAPBSET_DROP, PR_CAP_AMBIENT with PR_CAP_AMBIENT_CLEAR_ALL, and
 /// PR_SET_NO_NEW_PRIVS.
 const ENTER: &str = r#"
-import ctypes, os, sys
-root, user, group, program = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+import ctypes, json, os, sys
+root, user, group, environment, program = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:]
 c = ctypes.CDLL(None, use_errno=True)
 def prctl(*numbers):
     if c.prctl(*map(ctypes.c_ulong, (*numbers, 0, 0, 0, 0)[:5])) != 0:
@@ -168,7 +174,7 @@ os.setgroups([])
 os.setresgid(group, group, group)
 os.setresuid(user, user, user)
 prctl(38, 1)
-os.execve(program[0], program, {})
+os.execve(program[0], program, json.loads(environment))
 "#;
 
 fn inside(folder: &TempDir, path: &str) -> PathBuf {
@@ -257,6 +263,10 @@ fn the_image_is_one_file_and_an_unprivileged_user() -> Result {
         files: vec![("/outrigger".to_owned(), "/outrigger".to_owned())],
         // A number: with a name the kubelet could not tell that it is not root.
         user: "65532:65532".to_owned(),
+        // As other tests and the benchmarks start it.
+        environment: process::IMAGE_ENVIRONMENT
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         entry_point: vec!["/outrigger".to_owned()],
     };
     assert_eq!(image, expected);

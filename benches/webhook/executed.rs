@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -15,10 +17,15 @@ use testkit::{Daemon, Result, Served, free_port, wait_until_async};
 
 use crate::cluster::Cluster;
 use crate::fixture;
-use crate::load::{ask, request};
+use crate::load::{ask, ask_at_once, request};
+use crate::reviews::Workloads;
 
 /// How often each review is asked: with the second one the renderings are known.
 const TIMES: usize = 2;
+/// Connections that ask at once, and how often each does: workers then take work from each other, and more is rendered
+/// than is remembered.
+const CONNECTIONS: usize = 4;
+const EACH: usize = 1000;
 /// How long a program may take to end, which writes what was seen of it.
 const END: Duration = Duration::from_secs(60);
 
@@ -52,6 +59,9 @@ async fn alone(wrapper: &[&str], program: &Path) -> Result {
             ask(&mut client, &request(&review)).await?;
         }
     }
+    let (workloads, number) = (Workloads::new()?, Arc::new(AtomicUsize::new(0)));
+    let make = move || request(&workloads.review(number.fetch_add(1, Ordering::Relaxed)));
+    ask_at_once(&served, CONNECTIONS, EACH, make).await?;
     let metrics = served.operations("/metrics").await?;
     ensure!(metrics.status == 200, "{metrics:?}");
     end(served.daemon)

@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 use crate::Result;
 
+/// What the image sets for the program, as `ENV` in the `Dockerfile`.
+pub const IMAGE_ENVIRONMENT: [(&str, &str); 1] = [("MALLOC_ARENA_MAX", "1")];
+
 /// How a program ended.
 #[derive(Debug, Clone)]
 pub struct Finished {

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::PodSpec;
 
 use crate::Result;
+use crate::process::IMAGE_ENVIRONMENT;
 
 /// The command of the pod's first container, run by `program`, listening at `address` for reviews and at `operations`
 /// for what is told: where a pod's network differs from this one. It reaches the API server by `kubeconfig` and is
@@ -33,6 +34,7 @@ pub fn command(
         };
     }
     command
+        .envs(IMAGE_ENVIRONMENT)
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .arg(format!("--namespace={namespace}"));

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use crate::certs::Authority;
-use crate::process::wrapped;
+use crate::process::{IMAGE_ENVIRONMENT, wrapped};
 use crate::wire::{Answer, Client, LIMIT};
 use crate::{Daemon, Result, free_port, wait_closely, wait_until_async};
 
@@ -73,6 +73,7 @@ impl Served {
             .arg("--tls-key")
             .arg(&key)
             .args(flags)
+            .envs(IMAGE_ENVIRONMENT)
             .env_remove("RUST_LOG");
         let command = wrapped(wrapper, &command);
         let start = Instant::now();
