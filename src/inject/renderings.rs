@@ -16,9 +16,9 @@ use super::fragment::Fragments;
 use super::parameters::Resolved;
 use super::{Request, SidecarMode};
 
-/// How much memory renderings may take, in bytes: some thirty of those of the built-in profiles. Pods of one workload come
+/// How much memory renderings may take, in bytes: some twenty-five of those of the built-in profiles. Pods of one workload come
 /// together, and one that is not remembered takes half a millisecond.
-const CAPACITY: u64 = 768 * 1024;
+const CAPACITY: u64 = 640 * 1024;
 /// The longest key: who writes longer annotations waits for them to be rendered each time.
 const MAX_KEY: usize = 8 * 1024;
 
