@@ -41,7 +41,7 @@ pub use renderings::Renderings;
 
 use crate::profile::Catalogue;
 use crate::profile::document::HostNetwork;
-use crate::profile::expression::RequestScope;
+use crate::profile::expression::{RequestScope, Requested};
 use decide::Decision;
 use place::NewInstance;
 use plan::Plan;
@@ -203,7 +203,7 @@ pub fn inject<'a>(request: &Request<'_>, catalogue: &'a Catalogue) -> Outcome<'a
     decide::check_allowed(request.namespace, request.facts, &instances, &mut problems);
 
     // Made for the first instance that is not remembered.
-    let scope = LazyCell::new(|| request_scope(request));
+    let scope = LazyCell::new(|| RequestScope::new(request));
     let status = Status::parse(pod.annotation(STATUS));
     let mut reports: Vec<Report<'a>> = Vec::with_capacity(instances.len());
     for instance in instances {
@@ -321,35 +321,41 @@ fn rendering<'s>(
     rendering
 }
 
-/// The pod as expressions see it that read nothing of it but its security context.
-fn with_security_context(pod: &Pod<'_>) -> Json {
-    let Some(spec) = &pod.spec else {
-        return json!({});
-    };
-    let mut seen = serde_json::Map::new();
-    if let Some(context) = spec.security_context {
-        // It was read as JSON already.
-        let context = serde_json::from_str(context.get()).unwrap_or_default();
-        seen.insert("securityContext".to_owned(), context);
+/// What expressions read of it.
+impl Requested for Request<'_> {
+    fn object(&self) -> Json {
+        (self.object)()
     }
-    json!({"spec": seen})
-}
 
-fn request_scope<'a>(request: &'a Request<'_>) -> RequestScope<'a> {
-    let facts = request.facts;
-    let (name, namespace) = (request.pod.name(), request.namespace);
-    let (operation, dry_run) = (request.operation, request.dry_run);
-    RequestScope::new(
-        move || (request.object)(),
-        move || with_security_context(request.pod),
-        move || {
-            let empty = Namespace::default();
-            let facts = facts.unwrap_or(&empty);
-            json!({"metadata": {"name": namespace, "labels": facts.labels, "annotations": facts.annotations}})
-        },
-        move || json!({"namespace": namespace, "name": name, "operation": operation, "dryRun": dry_run}),
-        request.sidecars.as_str(),
-    )
+    /// A context that is null is as none, as it is to the API server.
+    fn security_context(&self) -> Json {
+        let Some(spec) = &self.pod.spec else {
+            return json!({});
+        };
+        let mut seen = serde_json::Map::new();
+        if let Some(context) = spec.security_context {
+            // It was read as JSON already.
+            let context = serde_json::from_str(context.get()).unwrap_or_default();
+            seen.insert("securityContext".to_owned(), context);
+        }
+        json!({"spec": seen})
+    }
+
+    fn namespace_object(&self) -> Json {
+        let empty = Namespace::default();
+        let facts = self.facts.unwrap_or(&empty);
+        json!({"metadata": {"name": self.namespace, "labels": facts.labels, "annotations": facts.annotations}})
+    }
+
+    fn request(&self) -> Json {
+        json!({
+            "namespace": self.namespace, "name": self.pod.name(), "operation": self.operation, "dryRun": self.dry_run,
+        })
+    }
+
+    fn sidecars(&self) -> &'static str {
+        self.sidecars.as_str()
+    }
 }
 
 fn check_result(

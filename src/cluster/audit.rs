@@ -648,4 +648,12 @@ mod tests {
         assert_eq!(group.workload, "StatefulSet/web");
         assert_eq!(pods.oldest.unwrap().to_string(), "2026-01-01T00:00:00Z");
     }
+
+    /// The server tells their counts, and knows them by name.
+    #[test]
+    fn every_state_has_its_series_from_the_start() {
+        let mut names = State::ALL.map(State::as_str);
+        names.sort_unstable();
+        assert_eq!(names, crate::server::metrics::AUDITED);
+    }
 }

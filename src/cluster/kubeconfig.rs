@@ -1,8 +1,8 @@
 //! Kubeconfig files, found, read and merged as kubectl does.
 //!
-//! They are read with the YAML reader that profiles and manifests are read with. kube has one of its own, which would
-//! be compiled once more for each type of a kubeconfig: nothing may call it (`Kubeconfig::read_from`,
-//! `Config::infer`, `Client::try_default` and the like), so that the linker leaves it out.
+//! They are read with the YAML reader that profiles and manifests are read with, to which a repeated key is an error.
+//! kube has one of its own, which would be compiled once more for each type of a kubeconfig: nothing may call it
+//! (`Kubeconfig::read_from`, `Config::infer`, `Client::try_default` and the like), so that the linker leaves it out.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use kube::config::{
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::profile::document::ProfileProblem;
+use crate::profile::strict;
 use crate::yaml;
 
 /// A kubeconfig that cannot be used.
@@ -255,7 +257,8 @@ fn drop_nulls(tree: &mut Value) {
 fn take(object: &mut Map<String, Value>, key: &str) -> Result<Option<String>, Problem> {
     match object.remove(key) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
+        // kubectl writes `current-context: ""` where there is none.
+        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
         Some(other) => Err(Problem::Shape {
             place: key.to_owned(),
             message: format!("this is {}, expected a string", kind(&other)),
@@ -283,12 +286,26 @@ fn list<T: DeserializeOwned>(
             Some(name) => format!(" ({name})"),
             None => String::new(),
         };
-        serde_json::from_value(item).map_err(|error| Problem::Shape {
+        let (decoded, _unknown) = strict::document(&item);
+        decoded.map_err(|problem| Problem::Shape {
             place: format!("{key}[{index}]{name}"),
-            message: error.to_string(),
+            message: without_value(&problem),
         })
     };
     items.into_iter().enumerate().map(item).collect()
+}
+
+/// What is wrong, without the value that a decoder's message quotes: it may be a secret.
+fn without_value(problem: &ProfileProblem) -> String {
+    let message = match problem.message.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("expected {expected}"),
+        None if problem.message.starts_with("missing field ") => problem.message.clone(),
+        None => "this is no part of a kubeconfig".to_owned(),
+    };
+    match problem.path.as_str() {
+        "" => message,
+        path => format!("{path}: {message}"),
+    }
 }
 
 /// What a value is called in an error, without the value: it may be a secret.

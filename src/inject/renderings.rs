@@ -16,8 +16,8 @@ use super::fragment::Fragments;
 use super::parameters::Resolved;
 use super::{Request, SidecarMode};
 
-/// How much memory renderings may take, in bytes: some twenty-five of those of the built-in profiles. Pods of one workload come
-/// together, and one that is not remembered takes half a millisecond.
+/// How much memory renderings may take, in bytes: some twenty-five of those of the built-in profiles. Pods of one
+/// workload come together, and one that is not remembered takes half a millisecond.
 const CAPACITY: u64 = 640 * 1024;
 /// The longest key: who writes longer annotations waits for them to be rendered each time.
 const MAX_KEY: usize = 8 * 1024;
@@ -79,7 +79,7 @@ impl Renderings {
     /// A memory that takes about so many bytes.
     pub fn with_capacity(bytes: u64) -> Self {
         Self {
-            // About what the built-in profiles take.
+            // Rather more entries than will fit.
             cache: Cache::with_weighter((bytes / (16 * 1024)) as usize, bytes, Weight),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),

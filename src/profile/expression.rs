@@ -90,50 +90,61 @@ pub struct Scope<'a> {
     pub request: &'a RequestScope<'a>,
 }
 
+/// What a request tells to expressions.
+pub trait Requested: Sync {
+    /// `object`.
+    fn object(&self) -> Json;
+    /// An `object` with nothing but `spec.securityContext`, for expressions that read nothing else of it: a pod is large.
+    fn security_context(&self) -> Json;
+    /// `namespaceObject`.
+    fn namespace_object(&self) -> Json;
+    /// `request`.
+    fn request(&self) -> Json;
+    /// The name of the sidecar mode.
+    fn sidecars(&self) -> &'static str;
+}
+
 /// The values that come from the request; each is made when an expression first reads it.
 pub struct RequestScope<'a> {
-    object: Lazy<'a>,
-    security_context: Lazy<'a>,
-    namespace_object: Lazy<'a>,
-    request: Lazy<'a>,
-    sidecars: &'static str,
+    requested: &'a dyn Requested,
+    object: Lazy,
+    security_context: Lazy,
+    namespace_object: Lazy,
+    request: Lazy,
 }
 
-struct Lazy<'a> {
-    make: Box<dyn Fn() -> Json + Send + Sync + 'a>,
-    value: OnceLock<Box<dyn Val>>,
-}
+#[derive(Default)]
+struct Lazy(OnceLock<Box<dyn Val>>);
 
-impl<'a> Lazy<'a> {
-    fn new(make: impl Fn() -> Json + Send + Sync + 'a) -> Self {
-        Self {
-            make: Box::new(make),
-            value: OnceLock::new(),
-        }
-    }
-
-    fn get(&self) -> &dyn Val {
-        &**self.value.get_or_init(|| json_to_cel((self.make)()))
+impl Lazy {
+    fn get(&self, make: impl FnOnce() -> Json) -> &dyn Val {
+        &**self.0.get_or_init(|| json_to_cel(make()))
     }
 }
 
 impl<'a> RequestScope<'a> {
-    /// A scope of values that are made on demand, and the sidecar mode's name. `security_context` is an `object` with
-    /// nothing but `spec.securityContext`, for expressions that read nothing else of it: a pod is large.
-    pub fn new(
-        object: impl Fn() -> Json + Send + Sync + 'a,
-        security_context: impl Fn() -> Json + Send + Sync + 'a,
-        namespace_object: impl Fn() -> Json + Send + Sync + 'a,
-        request: impl Fn() -> Json + Send + Sync + 'a,
-        sidecars: &'static str,
-    ) -> Self {
+    /// A scope of which nothing is made yet.
+    pub fn new(requested: &'a dyn Requested) -> Self {
         Self {
-            object: Lazy::new(object),
-            security_context: Lazy::new(security_context),
-            namespace_object: Lazy::new(namespace_object),
-            request: Lazy::new(request),
-            sidecars,
+            requested,
+            object: Lazy::default(),
+            security_context: Lazy::default(),
+            namespace_object: Lazy::default(),
+            request: Lazy::default(),
         }
+    }
+
+    /// A value by its name. `whole` is whether more of `object` is read than the security context.
+    fn value(&self, name: &str, whole: bool) -> Option<CowVal<'_, '_>> {
+        let requested = self.requested;
+        Some(CowVal::Borrowed(match name {
+            "object" if whole => self.object.get(|| requested.object()),
+            "object" => self.security_context.get(|| requested.security_context()),
+            "namespaceObject" => self.namespace_object.get(|| requested.namespace_object()),
+            "request" => self.request.get(|| requested.request()),
+            "sidecars" => return Some(CowVal::owned(CelString::from(requested.sidecars()))),
+            _ => return None,
+        }))
     }
 }
 
@@ -454,12 +465,7 @@ impl VariableResolver for Resolver<'_, '_> {
         }
         match variable {
             "instance" => Some(CowVal::owned(CelString::from(scope.instance))),
-            "object" if self.whole_object => Some(CowVal::Borrowed(scope.request.object.get())),
-            "object" => Some(CowVal::Borrowed(scope.request.security_context.get())),
-            "namespaceObject" => Some(CowVal::Borrowed(scope.request.namespace_object.get())),
-            "request" => Some(CowVal::Borrowed(scope.request.request.get())),
-            "sidecars" => Some(CowVal::owned(CelString::from(scope.request.sidecars))),
-            _ => None,
+            name => scope.request.value(name, self.whole_object),
         }
     }
 }

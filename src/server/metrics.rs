@@ -47,7 +47,7 @@ const HANDSHAKES: &[&str] = &["failed", "ok", "slow"];
 /// What becomes of a changed certificate.
 const RELOADS: &[&str] = &["refused", "served"];
 /// What pods count as that are audited.
-const AUDITED: &[&str] = &["injected", "missed", "stale"];
+pub const AUDITED: &[&str] = &["injected", "missed", "stale"];
 /// How audits end.
 const AUDITS: &[&str] = &["failed", "ok"];
 

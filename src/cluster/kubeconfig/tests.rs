@@ -325,6 +325,17 @@ async fn an_unknown_context_is_told_with_those_that_there_are() {
     );
 }
 
+/// kubectl writes it so into a file that has none.
+#[tokio::test]
+async fn an_empty_current_context_leaves_it_to_the_next_file() {
+    let folder = Folder::new();
+    let unset = KIND.replace("current-context: kind-dev", "current-context: \"\"");
+    assert_ne!(unset, KIND);
+    let (first, second) = (folder.file("first", unset), folder.file("second", EKS));
+    let read = variable(&[first, second]).read().unwrap();
+    assert_eq!(read.current_context.as_deref(), Some("shop"));
+}
+
 #[test]
 fn what_is_no_kubeconfig_is_told_with_its_place() {
     assert_eq!(
@@ -341,7 +352,12 @@ fn what_is_no_kubeconfig_is_told_with_its_place() {
     );
     assert_eq!(
         refused("users:\n- {name: a}\n- {name: b, user: {token: 12}}"),
-        "users[1] (b): invalid type: integer `12`, expected a string"
+        "users[1] (b): user.token: expected a string"
+    );
+    // What stands where a secret may is not repeated.
+    assert_eq!(
+        refused("users:\n- {name: a, user: s3cr3t}"),
+        "users[0] (a): user: expected struct AuthInfo"
     );
     let no_yaml = refused("kind: Config\n---\nclusters:\n- name: [a\nusers: b\n");
     assert!(no_yaml.starts_with("this is no YAML: line "), "{no_yaml}");

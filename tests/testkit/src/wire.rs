@@ -109,11 +109,6 @@ impl Client {
         })
     }
 
-    /// The stream itself, for another protocol.
-    pub fn into_stream(self) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
-        self.stream
-    }
-
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result {
         timeout(LIMIT, self.stream.write_all(bytes.as_ref()))
