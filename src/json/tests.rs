@@ -46,7 +46,7 @@ fn agree(text: &str) {
 }
 
 fn recorded() -> Vec<String> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/reviews");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reviews");
     let files = std::fs::read_dir(folder).unwrap();
     files
         .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
