@@ -19,6 +19,7 @@ pub mod version;
 use std::path::Path;
 use std::time::Duration;
 
+use kube::config::InClusterError;
 use kube::{Client, Config};
 
 use kubeconfig::Files;
@@ -44,14 +45,14 @@ pub enum ClusterError {
         /// Why no kubeconfig does.
         kubeconfig: kubeconfig::Error,
         /// Why no account does.
-        in_cluster: kube::config::InClusterError,
+        in_cluster: InClusterError,
     },
     /// The pod's own account is not as Kubernetes mounts it.
     #[error("the pod's service account cannot be used: {0}")]
-    InCluster(#[from] kube::config::InClusterError),
+    InCluster(InClusterError),
     /// No client can be made of the configuration.
-    #[error("no client for the API server: {0}")]
-    Client(#[from] kube::Error),
+    #[error("no client for the API server: {}", said(.0))]
+    Client(kube::Error),
 }
 
 /// How long to wait for a connection to an API server, where a person waits.
@@ -86,7 +87,8 @@ pub async fn client(
     };
     config.connect_timeout = Some(CONNECT);
     let address = config.cluster_url.to_string();
-    Ok((Client::try_from(config)?, address))
+    let client = Client::try_from(config).map_err(ClusterError::Client)?;
+    Ok((client, address))
 }
 
 /// A client for the cluster of this kubeconfig, or else of the pod that this process runs in. `None` outside of
@@ -97,10 +99,13 @@ pub async fn client(
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Option<Client>, ClusterError> {
     let config = match kubeconfig {
         Some(path) => Files::given(path).config(None).await?,
-        None if Path::new(TOKEN).exists() => Config::incluster()?,
+        None if Path::new(TOKEN).exists() => {
+            Config::incluster().map_err(ClusterError::InCluster)?
+        }
         None => return Ok(None),
     };
-    Ok(Some(Client::try_from(config)?))
+    let client = Client::try_from(config).map_err(ClusterError::Client)?;
+    Ok(Some(client))
 }
 
 /// What an API call says that failed, with its causes, in a line.
@@ -127,4 +132,21 @@ pub fn said(error: &kube::Error) -> String {
 /// Whether an API call failed with this HTTP status.
 pub fn is_status(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `outrigger` prints an error: with its causes.
+    #[test]
+    fn the_cause_of_a_cluster_that_cannot_be_used_is_told_once() {
+        let gone = || std::io::Error::other("the token is gone");
+        let account = ClusterError::InCluster(InClusterError::ReadDefaultNamespace(gone()));
+        let client = ClusterError::Client(kube::Error::Service(Box::new(gone())));
+        for error in [account, client] {
+            let told = format!("{:#}", anyhow::Error::from(error));
+            assert_eq!(told.matches("the token is gone").count(), 1, "{told}");
+        }
+    }
 }

@@ -113,12 +113,12 @@ impl Stream {
         let mut documents = Vec::new();
         let mut errors = Vec::new();
         for piece in split::documents(bare.unwrap_or(text)) {
-            match Document::read(&piece, only_json) {
+            match Document::read(&piece, only_json).map_err(|error| error.below(piece.line)) {
                 Ok(read) => documents.extend(read),
                 Err(error) => errors.push(ManifestError {
                     source: name.to_owned(),
                     document: Some(documents.len() + errors.len() + 1),
-                    line: error.line.map(|line| line + piece.line - 1),
+                    line: error.line,
                     message: error.message,
                 }),
             }

@@ -26,6 +26,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use serde_saphyr::UserMessageFormatter;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
 
 /// Nesting deeper than this is refused, in YAML as in JSON (where it is serde_json's own bound).
@@ -49,6 +50,17 @@ pub struct Error {
     pub column: Option<usize>,
     /// What is wrong, without the position.
     pub message: String,
+}
+
+impl Error {
+    /// The same, of a text that has the one handed in begin on its line `first`, from 1.
+    #[must_use]
+    pub fn below(self, first: usize) -> Self {
+        Self {
+            line: self.line.map(|line| line + first.saturating_sub(1)),
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -119,7 +131,9 @@ fn read_here(text: &str) -> Result<Value, Error> {
 
 /// The first line of an error, without the position that the parser appends to it.
 fn plain_message(error: &serde_saphyr::Error) -> String {
-    let rendered = error.without_snippet().to_string();
+    let rendered = error
+        .without_snippet()
+        .render_with_formatter(&UserMessageFormatter);
     let first = rendered.lines().next().unwrap_or_default();
     let text = match first.rfind(" at line ") {
         Some(at) => &first[..at],

@@ -186,12 +186,8 @@ fn read(path: &Path) -> Result<Kubeconfig, Problem> {
     let text = text(fs::read(path).map_err(Problem::Read)?).ok_or(Problem::Encoding)?;
     let mut merged = Kubeconfig::default();
     for piece in yaml::split::documents(&text) {
-        let tree = yaml::read(piece.text).map_err(|error| {
-            Problem::Yaml(yaml::Error {
-                line: error.line.map(|line| line + piece.line - 1),
-                ..error
-            })
-        })?;
+        let tree =
+            yaml::read(piece.text).map_err(|error| Problem::Yaml(error.below(piece.line)))?;
         merged = merged.merge(decode(tree)?).map_err(Problem::Unusable)?;
     }
     resolve(&mut merged, path.parent().unwrap_or(Path::new("")));

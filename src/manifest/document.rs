@@ -37,11 +37,7 @@ impl Document {
             match yaml::read_json(piece.body) {
                 Ok(values) => return Ok(Self::of_json(piece, values)),
                 Err(error) if only_json => {
-                    let above = piece.head.matches('\n').count();
-                    return Err(yaml::Error {
-                        line: error.line.map(|line| line + above),
-                        ..error
-                    });
+                    return Err(error.below(1 + piece.head.matches('\n').count()));
                 }
                 // Flow style is YAML, too.
                 Err(_) => {}

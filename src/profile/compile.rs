@@ -147,7 +147,7 @@ impl Profile {
                     Ok(profile) => profiles.push(profile),
                     Err(error) => errors.push(error),
                 },
-                Err(error) => errors.push(no_yaml(source, piece.line, error)),
+                Err(error) => errors.push(no_yaml(source, error.below(piece.line))),
             }
         }
         (profiles, errors)
@@ -158,7 +158,7 @@ impl Profile {
     /// # Errors
     /// Everything that is wrong with it, each with its path and its place in the text.
     pub fn parse(source: &str, text: &str) -> Result<Self, ProfileError> {
-        let tree = yaml::read(text).map_err(|error| no_yaml(source, 1, error))?;
+        let tree = yaml::read(text).map_err(|error| no_yaml(source, error))?;
         Self::from_tree(source, text, 1, &tree)
     }
 
@@ -203,10 +203,10 @@ impl Profile {
     }
 }
 
-fn no_yaml(source: &str, line: usize, error: yaml::Error) -> ProfileError {
-    let position = error.line.map(|at| {
-        let column = error.column.unwrap_or(1);
-        Position { line: at, column }.below(line)
+fn no_yaml(source: &str, error: yaml::Error) -> ProfileError {
+    let position = error.line.map(|line| Position {
+        line,
+        column: error.column.unwrap_or(1),
     });
     let message = format!("this is no YAML: {}", error.message);
     ProfileError {

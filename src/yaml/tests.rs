@@ -129,6 +129,11 @@ fn texts_that_would_have_to_be_guessed_at_are_refused_with_their_line() {
             !message.contains("at line") && !message.is_empty(),
             "{text}: {message}"
         );
+        // The author of the text cannot set the reader's options.
+        assert!(
+            !message.contains("options") && !message.contains("policy"),
+            "{text}: {message}"
+        );
     }
 }
 
