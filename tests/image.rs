@@ -407,6 +407,16 @@ impl Names {
     }
 }
 
+/// A name, with tries that are shorter than a lookup.
+const IMPATIENT: &[&str] = &[
+    "--dns",
+    "catalog.example",
+    "--per-try-timeout",
+    "50ms",
+    "--interval",
+    "10ms",
+];
+
 /// As in a pod of a cluster: names are completed, and most are those of Services.
 #[test]
 fn names_are_looked_up_as_the_files_of_a_kubelet_say() -> Result {
@@ -449,16 +459,7 @@ fn a_silent_name_server_holds_nothing_up() -> Result {
     // One lookup takes 30 s x 5, which are the most that there can be, and more than this test waits.
     let names = Names::lay_out("", "nameserver SERVER\noptions timeout:30 attempts:5\n")?;
     let server = NameServer::silent(names.pod.gateway())?;
-    let arguments = [
-        "--dns",
-        "catalog.example",
-        "--timeout",
-        "3s",
-        "--per-try-timeout",
-        "50ms",
-        "--interval",
-        "10ms",
-    ];
+    let arguments = [IMPATIENT, &["--timeout", "3s"]].concat();
     let ended = process::run(&names.wait_for(&root, &arguments)?, b"", LIMIT)?;
     assert_eq!(ended.code, 1, "{}", ended.stderr);
     let said = "dns catalog.example: no answer within 3 s; at last: no answer within 50ms";
@@ -479,16 +480,7 @@ fn a_name_server_may_be_slower_than_a_try() -> Result {
         [("catalog.example", host)],
         Duration::from_millis(500),
     )?;
-    let arguments = [
-        "--dns",
-        "catalog.example",
-        "--timeout",
-        "15s",
-        "--per-try-timeout",
-        "50ms",
-        "--interval",
-        "10ms",
-    ];
+    let arguments = [IMPATIENT, &["--timeout", "15s"]].concat();
     let told = process::run(&names.wait_for(&root, &arguments)?, b"", LIMIT)?.ok()?;
     assert_eq!(
         told,

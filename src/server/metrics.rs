@@ -334,13 +334,13 @@ impl Metrics {
 
     /// An audit ended: with the pods in each state, which is one of a closed set, or none if it failed, and then the
     /// last numbers stay.
-    pub fn audited(&self, counts: Option<&[(&'static str, u64)]>) {
+    pub fn audited(&self, counts: Option<impl IntoIterator<Item = (&'static str, u64)>>) {
         let result = if counts.is_some() { "ok" } else { "failed" };
         self.audit_runs.get_or_create(&[("result", result)]).inc();
         let Some(counts) = counts else {
             return;
         };
-        for &(state, count) in counts {
+        for (state, count) in counts {
             let gauge = self.audit_pods.get_or_create(&[("state", state)]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }

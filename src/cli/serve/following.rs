@@ -149,9 +149,8 @@ impl ServeCommand {
                 settings,
                 move || Snapshot::clone(&snapshot.load()),
                 move |counts| {
-                    let counts =
-                        counts.map(|counts| counts.map(|(state, count)| (state.as_str(), count)));
-                    metrics.audited(counts.as_ref().map(<[_; _]>::as_slice));
+                    let named = |(state, count): (audit::State, u64)| (state.as_str(), count);
+                    metrics.audited(counts.map(|counts| counts.map(named)));
                 },
             ));
         }
