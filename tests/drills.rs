@@ -112,7 +112,7 @@ fn main() -> ExitCode {
             drill_21_more_than_it_can_take:
                 "further reviews get 503 and Retry-After, and no creation fails",
             drill_23_a_replica_is_stopped:
-                "no creation takes longer than the webhook's timeout and a second, the liveness probe fails, and none fails once the replica is out of the Service",
+                "no creation takes longer than the webhook's timeout and a second, probes get no answer, and none fails that begins later than that timeout after the replica is out of the Service",
             drill_24_two_injectors:
                 "whichever comes first, our second patch is empty and what comes out is a fixed point",
             drill_25_etcd_is_paused:
@@ -122,7 +122,7 @@ fn main() -> ExitCode {
     ]);
     drills.extend(alone![
         drill_15_slow_clients:
-            "each is closed within 10 s (and the time that a busy machine takes to notice), and the p99 of others is less than 4 times that of a server without slow clients",
+            "each is closed within 10 s (and the time that a busy machine takes to notice), and the p99 of others is less than 4 times that of a server without slow clients, or than 0.2 s",
         drill_16_idle_connections:
             "they are held or capped, bytes a connection are told, and new calls are answered",
         drill_17_bodies_that_are_too_large:

@@ -29,6 +29,8 @@ enum Expected {
     Left(&'static str),
     /// An HTTP status.
     Status(u16),
+    /// A review is answered, which is what the chunks hold, and the connection is closed (RFC 9112, section 6.3).
+    ByChunks,
     /// The connection is closed without an answer.
     Closed,
 }
@@ -40,6 +42,7 @@ impl Expected {
             Self::Injected(_) => "injected, and nothing of it but a value".to_owned(),
             Self::Left(_) => "left alone".to_owned(),
             Self::Status(status) => format!("HTTP {status}"),
+            Self::ByChunks => "taken by its chunks, and the connection is closed".to_owned(),
             Self::Closed => "the connection is closed".to_owned(),
         }
     }
@@ -651,8 +654,19 @@ fn fluentd() -> Vec<Item> {
                 "`enable_ruby true`",
                 vec![beside("enable-ruby", "true", "no such parameter")],
             ),
+            // An empty volume of the pod, that it shares with the application.
             (
                 "path `/var/log/*`",
+                vec![in_a_file(
+                    "fluentd",
+                    &[],
+                    "path",
+                    "/var/log/*",
+                    "/var/log/*",
+                )],
+            ),
+            (
+                "path `/var/*`",
                 path("/var/*", "a wildcard may stand only below"),
             ),
             ("path `/etc/**`", path("/etc/**", "an absolute path")),
@@ -722,7 +736,11 @@ fn review_and_http() -> Vec<Item> {
             "Content-Type: application/json\r\nContent-Encoding: {encoding}\r\n"
         ))
     };
-    let both = "Content-Length: 5\r\nContent-Length: 6\r\n";
+    let by_chunks = |lines: &str| {
+        let chunk = format!("{:x}\r\n{good}\r\n0\r\n\r\n", good.len());
+        let sent = post_head("/mutate", lines) + &chunk;
+        (Input::Request(sent.into_bytes()), Expected::ByChunks)
+    };
     let get = |method: &str| format!("{method} /mutate HTTP/1.1\r\nHost: x\r\n\r\n");
     let forged = good.replace(
         "\"operation\"",
@@ -842,17 +860,25 @@ fn review_and_http() -> Vec<Item> {
                 vec![request(post("/mutate/../metrics", &good), 404)],
             ),
             (
-                "Content-Length with Transfer-Encoding, and twice",
+                "Content-Length with Transfer-Encoding",
                 vec![
-                    request(
-                        post_head(
-                            "/mutate",
-                            "Content-Length: 5\r\nTransfer-Encoding: chunked, x\r\n",
-                        ) + "0\r\n\r\n",
-                        400,
-                    ),
-                    request(post_head("/mutate", both) + "12345", 400),
+                    by_chunks("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+                    by_chunks("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
                 ],
+            ),
+            (
+                "Transfer-Encoding of which chunks are not the last",
+                vec![request(
+                    post_head("/mutate", "Transfer-Encoding: chunked, x\r\n") + "0\r\n\r\n",
+                    400,
+                )],
+            ),
+            (
+                "Content-Length twice",
+                vec![request(
+                    post_head("/mutate", "Content-Length: 5\r\nContent-Length: 6\r\n") + "12345",
+                    400,
+                )],
             ),
             (
                 "an h2c preface",
@@ -972,6 +998,15 @@ pub(crate) fn every_item_gets_what_is_expected() {
                         Ok(())
                     } else {
                         Err(format!("expected {status}, got {told:.300?}"))
+                    }
+                }
+                (Input::Request(sent), Expected::ByChunks) => {
+                    let told = process::ask(sent.clone());
+                    let answered = told.json().is_ok_and(|it| it["response"]["uid"] == "u");
+                    if told.status == 200 && answered && told.has("connection: close") {
+                        Ok(())
+                    } else {
+                        Err(format!("expected an answer and an end, got {told:.300?}"))
                     }
                 }
                 (Input::Request(sent), Expected::Closed) => match process::try_ask(sent.clone()) {

@@ -320,7 +320,16 @@ impl Site {
 impl Replica {
     /// What `/readyz` says: the status and the text.
     pub(crate) async fn readiness(&self) -> Result<(u16, String)> {
-        let answer = reqwest::get(format!("http://{}/readyz", self.operations)).await?;
+        self.probe("/readyz").await
+    }
+
+    /// What `/healthz` says, as the chart's liveness probe asks.
+    pub(crate) async fn liveness(&self) -> Result<(u16, String)> {
+        self.probe("/healthz").await
+    }
+
+    async fn probe(&self, path: &str) -> Result<(u16, String)> {
+        let answer = reqwest::get(format!("http://{}{path}", self.operations)).await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 

@@ -107,8 +107,8 @@ pub(crate) async fn drill_23_a_replica_is_stopped(site: &mut Site) -> Result {
     }
     site.publish();
     let told = Instant::now();
-    // A third restarts the container: the kubelet kills it, and starts it anew.
-    let probe = tokio::time::timeout(PROBE, stopped.readiness()).await;
+    // A liveness probe that fails restarts the container: the kubelet kills it, and starts it anew.
+    let probe = tokio::time::timeout(PROBE, stopped.liveness()).await;
     ensure!(probe.is_err(), "a stopped replica answered a probe");
     tokio::time::sleep(Duration::from_secs(if long() { 60 } else { 3 })).await;
     stopped.daemon.signal(Signal::KILL)?;
