@@ -177,7 +177,7 @@ impl Served {
     }
 
     fn client(&self, identity: Option<&Issued>) -> Result<reqwest::Client> {
-        http::client_http1(self.authority.certificate(), identity)
+        http::client(self.authority.certificate(), identity)
     }
 
     /// A GET that the application has answered.

@@ -146,7 +146,7 @@ impl Served {
     }
 
     fn client(&self) -> Result<reqwest::Client> {
-        http::client_http1(self.authority.certificate(), None)
+        http::client(self.authority.certificate(), None)
     }
 
     /// A request that the application has answered.

@@ -97,12 +97,12 @@ async fn a_swapped_certificate_is_served_without_a_lost_request() -> Result {
     for kept in [true, true, false, false] {
         let (stop, url, both) = (Arc::clone(&stop), server.url("/mutate"), both.clone());
         tasks.spawn(async move {
-            let mut client = testkit::http::client_http1(&both, None)?;
+            let mut client = testkit::http::client(&both, None)?;
             let mut count = 0;
             // However slow the machine is, there are enough requests for one to meet the swap.
             while !stop.load(Ordering::Relaxed) || count <= 10 {
                 if !kept {
-                    client = testkit::http::client_http1(&both, None)?;
+                    client = testkit::http::client(&both, None)?;
                 }
                 let request = client
                     .post(&url)

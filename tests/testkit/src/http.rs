@@ -42,30 +42,15 @@ pub fn tls(roots: &str, identity: Option<&Issued>) -> Result<ClientConfig> {
     })
 }
 
-/// An HTTPS client over [`tls`], HTTP/2 where the server offers it. It follows
-/// no proxy and no redirect.
+/// An HTTPS client over [`tls`] that speaks HTTP/1.1, as the API server does through a Service. It follows no proxy and no
+/// redirect.
 ///
 /// # Errors
 ///
 /// As [`tls`].
 pub fn client(roots: &str, identity: Option<&Issued>) -> Result<reqwest::Client> {
     let mut config = tls(roots, identity)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    build(config)
-}
-
-/// The same speaking HTTP/1.1 only, as the API server does through a Service.
-///
-/// # Errors
-///
-/// As [`tls`].
-pub fn client_http1(roots: &str, identity: Option<&Issued>) -> Result<reqwest::Client> {
-    let mut config = tls(roots, identity)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    build(config)
-}
-
-fn build(config: ClientConfig) -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(config)
         .timeout(LIMIT)
