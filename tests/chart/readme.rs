@@ -39,6 +39,35 @@ fn the_readme_has_the_table_of_values() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_readme_has_every_alert_in_the_order_of_the_rules() -> Result<()> {
+    let rules: Value = yaml(&format!("{CHART}/files/rules.yaml"))?;
+    let groups = rules["groups"].as_array().context("no groups")?;
+    let alerts = groups.iter().flat_map(|group| group["rules"].as_array());
+    let told: Vec<String> = alerts
+        .flatten()
+        .map(|rule| {
+            let severity = rule["labels"]["severity"].as_str().unwrap_or_default();
+            format!(
+                "{} | {severity}",
+                rule["alert"].as_str().unwrap_or_default()
+            )
+        })
+        .collect();
+    ensure!(!told.is_empty(), "no alerts");
+    let readme = read(&format!("{CHART}/README.md"))?;
+    let shown: Vec<String> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `Outrigger")?.rsplit_once(" | "))
+        .map(|(alert, _)| format!("Outrigger{}", alert.replacen('`', "", 1)))
+        .collect();
+    ensure!(
+        shown == told,
+        "the README has {shown:#?}, the rules {told:#?}"
+    );
+    Ok(())
+}
+
 /// A key of values.yaml that is no mere group of others.
 struct Entry {
     path: Vec<String>,
