@@ -461,6 +461,20 @@ fn expressions_are_checked_when_the_profile_is_loaded() {
 }
 
 /// They passed the list of known functions and failed at the first pod.
+/// What is compiled is remembered for the next place that has it; what is wrong is not.
+#[test]
+fn an_expression_that_is_wrong_twice_is_told_of_twice() {
+    let error = parse("volumes: [{name: '${params.x}'}, {name: '${params.x}'}]").unwrap_err();
+    let paths: Vec<&str> = error.problems.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(paths, ["spec.volumes[0].name", "spec.volumes[1].name"]);
+}
+
+/// A cluster keeps no order for the keys of a map. `long` begins with the name of another.
+#[test]
+fn variables_may_stand_before_those_that_they_use() {
+    good("variables: {a: variables.b, b: 'variables.long + 1', long: '2', lon: variables.a}");
+}
+
 #[test]
 fn a_function_that_the_interpreter_lacks_is_refused_when_the_profile_is_loaded() {
     table(&[
@@ -1075,6 +1089,11 @@ fn declarations_of_parameters_are_checked() {
             "parameters: {a: {type: string, pattern: '(', description: d}}",
             "spec.parameters.a.pattern",
             "no regular expression",
+        ),
+        (
+            "parameters: {a: {type: string, pattern: '(a{1000}){1000}', description: d}}",
+            "spec.parameters.a.pattern",
+            "exceeds size limit",
         ),
         (
             "parameters: {a: {type: string, enum: [], description: d}}",

@@ -2,6 +2,8 @@
 
 mod check;
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -384,35 +386,55 @@ fn in_order_of_use<'s>(
     variables: &'s IndexMap<String, Json>,
     problems: &mut Vec<ProfileProblem>,
 ) -> Vec<(&'s String, &'s Json)> {
-    let uses = |tree: &Json, name: &str| {
-        tree.to_string()
-            .match_indices("variables.")
-            .any(|(start, word)| {
-                let rest = &tree.to_string()[start + word.len()..];
-                rest.strip_prefix(name).is_some_and(|after| {
-                    !after.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_')
-                })
-            })
-    };
-    let mut waiting: Vec<(&String, &Json)> = variables.iter().collect();
-    let mut ordered: Vec<(&String, &Json)> = Vec::with_capacity(waiting.len());
+    let mut waiting: Vec<Waiting<'s>> = variables
+        .iter()
+        .map(|(name, tree)| Waiting {
+            name,
+            tree,
+            uses: variables_named(&tree.to_string()),
+        })
+        .collect();
+    let mut ordered = Vec::with_capacity(waiting.len());
     while !waiting.is_empty() {
         let ready = waiting
             .iter()
-            .position(|(_, tree)| !waiting.iter().any(|(other, _)| uses(tree, other)));
+            .position(|one| !waiting.iter().any(|other| one.uses.contains(other.name)));
         match ready {
-            Some(index) => ordered.push(waiting.remove(index)),
+            Some(index) => {
+                let Waiting { name, tree, .. } = waiting.remove(index);
+                ordered.push((name, tree));
+            }
             None => {
-                let names: Vec<_> = waiting.iter().map(|(name, _)| name.as_str()).collect();
+                let names: Vec<_> = waiting.iter().map(|one| one.name.as_str()).collect();
                 problems.push(ProfileProblem::new(
                     "spec.variables",
                     format!("these use each other in a circle: {}", names.join(", ")),
                 ));
-                ordered.append(&mut waiting);
+                ordered.extend(waiting.drain(..).map(|one| (one.name, one.tree)));
             }
         }
     }
     ordered
+}
+
+/// A variable that has no place yet.
+struct Waiting<'s> {
+    name: &'s String,
+    tree: &'s Json,
+    /// The names of variables that stand in it.
+    uses: BTreeSet<String>,
+}
+
+/// The words that stand behind `variables.` in a text.
+fn variables_named(text: &str) -> BTreeSet<String> {
+    text.match_indices("variables.")
+        .map(|(start, word)| {
+            text[start + word.len()..]
+                .chars()
+                .take_while(|next| next.is_ascii_alphanumeric() || *next == '_')
+                .collect()
+        })
+        .collect()
 }
 
 fn check_name(name: &str, problems: &mut Vec<ProfileProblem>) {

@@ -58,22 +58,22 @@ impl Reads {
     }
 }
 
-/// A compiled expression.
-#[derive(Debug)]
+/// A compiled expression. A clone shares what was compiled.
+#[derive(Debug, Clone)]
 pub struct Expression {
     source: String,
     kind: Kind,
     reads: Reads,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Kind {
     /// `instance`, the commonest of all: no interpreter needed.
     Instance,
     /// `params.NAME`, the second commonest.
     Parameter(usize),
     /// Anything else.
-    Cel(Box<Program>),
+    Cel(Arc<Program>),
 }
 
 /// The values that names have while one instance is rendered.
@@ -314,12 +314,12 @@ impl Expression {
                         .position(|name| *name == select.field)
                     {
                         Some(index) => Kind::Parameter(index),
-                        None => Kind::Cel(Box::new(program)),
+                        None => Kind::Cel(Arc::new(program)),
                     }
                 }
-                _ => Kind::Cel(Box::new(program)),
+                _ => Kind::Cel(Arc::new(program)),
             },
-            _ => Kind::Cel(Box::new(program)),
+            _ => Kind::Cel(Arc::new(program)),
         };
         Ok(Self {
             source: trimmed.to_owned(),

@@ -13,6 +13,17 @@ const REMEMBERED: usize = 256;
 
 static COMPILED: LazyLock<Cache<String, Arc<Regex>>> = LazyLock::new(|| Cache::new(REMEMBERED));
 
+/// Whether a text is one by its grammar. It may still be too large to be compiled, which [`check`] tells, and takes
+/// twenty times as long for.
+///
+/// # Errors
+/// It is none.
+pub(super) fn parse(pattern: &str) -> Result<(), regex::Error> {
+    regex_syntax::parse(pattern)
+        .map(drop)
+        .map_err(|error| regex::Error::Syntax(error.to_string()))
+}
+
 /// Whether a text is a pattern: one of a profile that is loaded, or a value. Nothing is remembered.
 ///
 /// # Errors

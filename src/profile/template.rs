@@ -5,6 +5,8 @@
 //! because the tree around it is serialised, never pasted. `null` drops its key or item, a mapping whose
 //! `includeWhen` does not hold does the same, and `$${` is a literal `${`.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value as Json};
 
 use super::document::ProfileProblem;
@@ -131,6 +133,8 @@ pub struct Compiler<'n> {
     pub problems: Vec<ProfileProblem>,
     /// Everything read so far.
     pub reads: Reads,
+    /// What was compiled, by its source: `instance` alone stands in a profile twenty times.
+    compiled: HashMap<String, Expression>,
 }
 
 impl<'n> Compiler<'n> {
@@ -140,14 +144,19 @@ impl<'n> Compiler<'n> {
             names,
             problems: Vec::new(),
             reads: Reads::default(),
+            compiled: HashMap::new(),
         }
     }
 
     /// Compiles one bare expression.
     pub fn expression(&mut self, source: &str, path: &str) -> Option<Expression> {
+        if let Some(expression) = self.compiled.get(source) {
+            return Some(expression.clone());
+        }
         match Expression::compile(source, self.names) {
             Ok(expression) => {
                 self.reads.merge(expression.reads());
+                self.compiled.insert(source.to_owned(), expression.clone());
                 Some(expression)
             }
             Err(error) => {

@@ -28,7 +28,7 @@ struct Pattern {
 impl Pattern {
     fn new(source: &str) -> Result<Self, regex::Error> {
         // The bare source first: `a)|(b` is good only inside of the anchors, and would lift them.
-        pattern::check(source)?;
+        pattern::parse(source)?;
         let anchored = format!("^(?:{source})$");
         pattern::check(&anchored)?;
         Ok(Self {
