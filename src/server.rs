@@ -32,7 +32,7 @@ use hyper::server::conn::http1;
 use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -168,8 +168,8 @@ impl Server {
         let (loader, certificate) =
             Loader::start(config.certificate.clone(), Arc::clone(&metrics))?;
         let tls = TlsAcceptor::from(Arc::new(tls::server_config(Arc::clone(&certificate))?));
-        let webhook = listen("--listen", config.listen).await?;
-        let operations = listen("--operations-listen", config.operations_listen).await?;
+        let webhook = listen("--listen", config.listen)?;
+        let operations = listen("--operations-listen", config.operations_listen)?;
         let shared = Arc::new(Shared {
             reviewer: Box::new(reviewer),
             metrics,
@@ -250,14 +250,28 @@ impl Server {
     }
 }
 
-async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| ServerError::Listen {
-            flag,
-            address,
-            error,
-        })
+/// Connections that the kernel keeps until they are accepted; it takes no more than `net.core.somaxconn`, which is as many
+/// since Linux 5.4. An API server opens one for each review in flight. The standard library's 128 are less than a burst of
+/// those, and what the kernel drops is tried again after a second.
+const BACKLOG: u32 = 4096;
+
+fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let bind = || {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        // As the standard library does: a restart finds connections of the one before in TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|error| ServerError::Listen {
+        flag,
+        address,
+        error,
+    })
 }
 
 /// What answers the requests of one connection.

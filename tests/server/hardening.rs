@@ -57,6 +57,27 @@ async fn a_full_house_asks_the_longest_idle_to_leave() -> Result {
         .await
 }
 
+/// A burst of reviews comes over as many connections. The kernel drops what its queue has no room for, and the client tries
+/// again a second later.
+#[tokio::test]
+async fn a_burst_of_connections_waits_to_be_accepted() -> Result {
+    let server = start(|config| {
+        config.max_connections = 1;
+        config.header_timeout = Duration::from_secs(60);
+    })
+    .await?;
+    let mut only = server.client().await?;
+    assert_eq!(only.get("/healthz").await?.status, 200);
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn")?;
+    let count = most.trim().parse::<usize>()?.min(800);
+    let burst = (0..count).map(|_| TcpStream::connect(server.address));
+    let burst = futures_util::future::try_join_all(burst);
+    let waiting = tokio::time::timeout(Duration::from_secs(20), burst).await??;
+    assert_eq!(waiting.len(), count);
+    assert_eq!(only.post(small("1")).await?.status, 200);
+    Ok(())
+}
+
 /// Connections that never say anything cost their owner nothing.
 #[tokio::test]
 async fn a_full_house_does_not_wait_for_handshakes() -> Result {
